@@ -1,0 +1,29 @@
+"""A routable expert, wherever it was found."""
+
+from dataclasses import dataclass
+
+from pointsman_policy.experts import Expert
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Endpoint:
+    """One pod (or process) serving one model at one address. Compared by identity: a changed expert is a new Endpoint."""
+
+    expert: Expert
+    """Its description, from pod metadata or from ``experts.yaml``."""
+    namespace: str = "default"
+
+    @property
+    def name(self) -> str:
+        """The expert's name, unique in its namespace."""
+        return self.expert.name
+
+    @property
+    def address(self) -> str:
+        """ "ip:port"."""
+        return self.expert.endpoint
+
+    @property
+    def served_model_name(self) -> str:
+        """The name that its server expects in "model"."""
+        return self.expert.names[0]

@@ -1,0 +1,1 @@
+"""The protocols that requests and outcomes arrive by."""

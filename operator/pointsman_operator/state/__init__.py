@@ -1,0 +1,1 @@
+"""What the router knows between telemetry samples, assembled into a RoutingState."""

@@ -1,0 +1,1 @@
+"""How loaded the experts say they are."""

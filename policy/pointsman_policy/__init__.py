@@ -1,0 +1,1 @@
+"""Routing decisions and learning them; knows nothing of Kubernetes or of transports."""

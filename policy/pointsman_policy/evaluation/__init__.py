@@ -1,0 +1,1 @@
+"""Comparing pickers: scenarios, paired statistics, reports."""

@@ -1,0 +1,1 @@
+"""Routing rules: one strategy a module, found by its `PICKER`."""

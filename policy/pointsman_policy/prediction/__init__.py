@@ -1,0 +1,1 @@
+"""Quality and length of an answer, predicted before it exists."""

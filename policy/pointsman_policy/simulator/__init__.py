@@ -1,0 +1,1 @@
+"""Emulated experts, offline and in real time, and the workloads that they meet."""

@@ -1,0 +1,1 @@
+"""The parts of Envoy's protocols that the router speaks."""

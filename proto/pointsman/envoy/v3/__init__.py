@@ -1,0 +1,1 @@
+"""Envoy's v3 protocols, cut down; generated."""
