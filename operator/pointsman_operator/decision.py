@@ -61,7 +61,7 @@ class Decision:
 
     id: str
     policy: str
-    """ "namespace/name"."""
+    """As "namespace/name"."""
     picker: str
     policy_version: str
     reason: str
@@ -89,7 +89,7 @@ class Outcome:
     decision_id: str
     status: OutcomeStatus
     endpoint: str = ""
-    """ "ip:port" that really served; empty = the decision's first."""
+    """The "ip:port" that really served; empty = the decision's first."""
     ttft_seconds: float | None = None
     duration_seconds: float | None = None
     output_tokens: int | None = None

@@ -1,7 +1,8 @@
 """The document ``experts.yaml``: which experts there are, and what is believed about each before any telemetry.
 
-The router reads it as its static endpoint list; ``pointsman expert-sim`` starts one emulated server for each entry. What an
-emulated server really does may differ from the belief: that is the entry's ``simulation`` part, which the router ignores.
+The router reads it as its static endpoint list; ``pointsman expert-sim`` starts one emulated server for each entry. What
+an emulated server really does may differ from the belief: that is the entry's ``simulation`` part, which the router
+ignores.
 """
 
 import ipaddress

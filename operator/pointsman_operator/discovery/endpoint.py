@@ -20,7 +20,7 @@ class Endpoint:
 
     @property
     def address(self) -> str:
-        """ "ip:port"."""
+        """The "ip:port"."""
         return self.expert.endpoint
 
     @property

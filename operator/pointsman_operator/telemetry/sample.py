@@ -8,7 +8,7 @@ class LoadSample:
     """What an expert's server said of its load; None = not said, which is not zero."""
 
     endpoint: str
-    """ "ip:port" of the expert."""
+    """The "ip:port" of the expert."""
     sampled_at: float
     """When the server was read, Unix seconds (for Prometheus: the sample's own timestamp)."""
     running_requests: float | None
