@@ -5,6 +5,7 @@
     pointsman_policy.errors.PointsmanError
     └── RouteError                 a request cannot be routed; carries HTTP status, gRPC code name and drop reason
         ├── InvalidRequestError        400  INVALID_ARGUMENT
+        │   └── RequestTooLargeError   413  INVALID_ARGUMENT
         ├── UnknownModelError          404  NOT_FOUND
         ├── UnknownDecisionError       404  NOT_FOUND
         ├── ShedError                  429  RESOURCE_EXHAUSTED
@@ -35,6 +36,12 @@ class InvalidRequestError(RouteError):
     http_status = 400
     grpc_code = "INVALID_ARGUMENT"
     error_type = "invalid_request_error"
+
+
+class RequestTooLargeError(InvalidRequestError):
+    """The request's body is larger than the router takes."""
+
+    http_status = 413
 
 
 class UnknownModelError(RouteError):
