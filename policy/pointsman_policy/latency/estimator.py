@@ -1,0 +1,272 @@
+"""Predicted latency, P(meets the objectives) and action impact of a request on each expert.
+
+An iteration of an expert that runs B sequences with C tokens of context and admits P prompt tokens takes
+``t = c0 + c_seq*B + c_ctx*C + c_prefill*P`` seconds (iteration-level batching). From the state now this gives the
+wait for a place in the batch, the time to first token and the time per token after it; a normal error whose spread
+grows with the part that still lies ahead turns predictions into probabilities.
+"""
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+
+from pointsman_policy.compiled import compiled
+from pointsman_policy.latency.impact import added_delay
+from pointsman_policy.state import Record, RoutingState
+
+ESTIMATE = np.dtype(
+    [
+        ("ttft_seconds", np.float32),
+        ("tpot_seconds", np.float32),
+        ("ntpot_seconds", np.float32),
+        ("slo_probability", np.float32),  # that all objectives are met
+        ("impact", np.float32),  # expected QoS lost among requests already there, >= 0
+        ("work_seconds", np.float32),  # expert-seconds that the request takes, see work_seconds()
+    ]
+)
+
+DEFAULT_PESSIMISM = 1.0
+DEFAULT_SPREAD = 0.25
+_SMALLEST_SPREAD = 0.02
+_LARGEST_PREFILL_SHARE = 0.6
+
+
+@compiled
+def normal_cdf(z: float) -> float:
+    """Return P(Z <= z) of a standard normal Z."""
+    return 0.5 * math.erfc(-z * 0.7071067811865476)
+
+
+@compiled
+def tightest(tpot_objective: float, ntpot_objective: float) -> float:
+    """Return the stricter of two per-token objectives, seconds; inf if neither is set."""
+    limit = np.inf
+    if tpot_objective > 0.0:
+        limit = tpot_objective
+    if ntpot_objective > 0.0 and ntpot_objective < limit:
+        limit = ntpot_objective
+    return limit
+
+
+@compiled
+def work_seconds(
+    state: RoutingState, e: int, prompt_tokens: float, output_tokens: float, limit_seconds: float
+) -> float:
+    """Return the expert-seconds that a request takes of an expert kept as full as its objectives allow.
+
+    A steady batch of B like requests (p prompt, D output tokens) iterates in ``c0 + s*B`` with
+    ``s = c_seq + c_ctx*(p + D/2) + c_prefill*p/D``. The largest batch within the limit L per token is
+    ``B* = (L - c0)/s``, bounded by the batch and KV limits, so one request costs ``D*(c0/B* + s)`` of the expert.
+
+    Args:
+        state: Gives the expert's coefficients and limits.
+        e: Index of the expert.
+        prompt_tokens: p.
+        output_tokens: D, at least 1.
+        limit_seconds: L; inf = none.
+    """
+    expert = state.expert[e]
+    share = (
+        expert.per_sequence_seconds
+        + expert.per_context_token_seconds * (prompt_tokens + 0.5 * output_tokens)
+        + expert.per_prefill_token_seconds * prompt_tokens / output_tokens
+    )
+    batch = float(expert.maximum_running_count)
+    if expert.kv_capacity_tokens > 0.0:
+        batch = min(batch, expert.kv_capacity_tokens / (prompt_tokens + output_tokens))
+    if limit_seconds < np.inf and share > 0.0:
+        batch = min(batch, (limit_seconds - expert.base_seconds) / share)
+    batch = max(batch, 1.0)
+    return float(output_tokens * (expert.base_seconds / batch + share))
+
+
+@compiled
+def _iterations_until_free(state: RoutingState, e: int, completions: float, fallback_tokens: float) -> float:
+    """Return the iterations until so many running requests have ended.
+
+    Listed requests end in order of their remaining tokens; unlisted ones are taken to spread evenly over twice the
+    mean.
+    """
+    running = state.expert[e].running_request_count
+    if running <= 0.0:
+        return 0.0
+    mean = max(state.expert[e].running_remaining_tokens / running, 1.0)
+    listed = 0
+    for r in range(state.running.shape[1]):
+        if state.running_mask[e, r]:
+            listed += 1
+    unlisted = max(running - listed, 0.0)
+    turnover = 0.0
+    if completions > running:  # the whole batch and then some must go first
+        turnover = (completions - running) / running * fallback_tokens
+        completions = running
+    low, high = 0.0, 2.0 * mean
+    for r in range(listed):
+        high = max(high, state.running[e, r].predicted_output_tokens - state.running[e, r].generated_tokens)
+    for _ in range(12):  # bisection on the number that has ended after so many iterations
+        middle = 0.5 * (low + high)
+        ended = unlisted * min(middle / (2.0 * mean), 1.0)
+        for r in range(listed):
+            slot = state.running[e, r]
+            if slot.predicted_output_tokens - slot.generated_tokens <= middle:
+                ended += 1.0
+        if ended >= completions:
+            high = middle
+        else:
+            low = middle
+    return float(high + turnover)
+
+
+@compiled
+def _slot_loss(slot: Record, wait: float, remaining: float, iteration: float, delay: float, spread: float) -> float:
+    """Return the expected quality that a delay costs one request: q * (P(meets) before - P(meets) after)."""
+    total = slot.generated_tokens + remaining
+    ahead = wait + remaining * iteration
+    loss_before = 1.0
+    loss_after = 1.0
+    if slot.ntpot_objective_seconds > 0.0:
+        limit = slot.ntpot_objective_seconds * total - slot.age_seconds
+        scale = max(spread * ahead, _SMALLEST_SPREAD * slot.ntpot_objective_seconds * total)
+        loss_before = min(loss_before, normal_cdf((limit - ahead) / scale))
+        loss_after = min(loss_after, normal_cdf((limit - ahead - delay) / scale))
+    if slot.tpot_objective_seconds > 0.0 and total > 1.0:
+        limit = slot.tpot_objective_seconds * (total - 1.0) - slot.decode_age_seconds
+        decode = remaining * iteration
+        scale = max(spread * decode, _SMALLEST_SPREAD * slot.tpot_objective_seconds * total)
+        loss_before = min(loss_before, normal_cdf((limit - decode) / scale))
+        loss_after = min(loss_after, normal_cdf((limit - decode - delay) / scale))
+    if slot.ttft_objective_seconds > 0.0 and slot.generated_tokens < 1.0:
+        limit = slot.ttft_objective_seconds - slot.age_seconds
+        scale = max(spread * wait, _SMALLEST_SPREAD * slot.ttft_objective_seconds)
+        met = normal_cdf((limit - wait) / scale)  # first-come order: a later request does not delay the first token
+        loss_before = min(loss_before, met)
+        loss_after = min(loss_after, met)
+    return float(slot.predicted_quality) * max(loss_before - loss_after, 0.0)
+
+
+@compiled
+def _impact(state: RoutingState, e: int, wait: float, iteration: float, output_tokens: float, spread: float) -> float:
+    """Return the expected QoS lost among the requests on expert e if the new one joins them after `wait` seconds."""
+    expert = state.expert[e]
+    prompt = state.request[0].prompt_tokens
+    loss = 0.0
+    listed = 0
+    for r in range(state.running.shape[1]):
+        if not state.running_mask[e, r]:
+            break
+        slot = state.running[e, r]
+        remaining = slot.predicted_output_tokens - slot.generated_tokens
+        delay = added_delay(
+            prompt,
+            output_tokens,
+            remaining - wait / iteration,
+            expert.per_sequence_seconds,
+            expert.per_context_token_seconds,
+            expert.per_prefill_token_seconds,
+        )
+        if delay > 0.0:
+            loss += _slot_loss(slot, 0.0, remaining, iteration, delay, spread)
+        listed += 1
+    if 0 < listed < expert.running_request_count:
+        loss *= expert.running_request_count / listed
+    waiting_loss = 0.0
+    queued = 0
+    for w in range(state.waiting.shape[1]):
+        if not state.waiting_mask[e, w]:
+            break
+        slot = state.waiting[e, w]
+        own_wait = wait * (w + 1.0) / (expert.waiting_request_count + 1.0)
+        remaining = slot.predicted_output_tokens - slot.generated_tokens
+        delay = added_delay(
+            prompt,
+            output_tokens,
+            remaining - (wait - own_wait) / iteration,
+            expert.per_sequence_seconds,
+            expert.per_context_token_seconds,
+            expert.per_prefill_token_seconds,
+        )
+        if delay > 0.0:
+            waiting_loss += _slot_loss(slot, own_wait, remaining, iteration, delay, spread)
+        queued += 1
+    if 0 < queued < expert.waiting_request_count:
+        waiting_loss *= expert.waiting_request_count / queued
+    return loss + waiting_loss
+
+
+@compiled
+def estimate(state: RoutingState, e: int, pessimism: float, spread: float, out: npt.NDArray[np.void]) -> None:
+    """Predict the request on expert e.
+
+    Args:
+        state: The routing state.
+        e: Index of the expert.
+        pessimism: Predicted times are multiplied by this; above 1 errs high.
+        spread: Standard deviation of the relative error of times that lie ahead, above 0.
+        out: ESTIMATE rows, [E]; row e is written.
+    """
+    expert = state.expert[e]
+    request = state.request[0]
+    prompt = float(request.prompt_tokens)
+    output = max(float(state.candidate[e].predicted_output_tokens), 1.0)
+    running = float(expert.running_request_count)
+    waiting = float(expert.waiting_request_count)
+    stall = min(expert.prefill_tokens_per_second * expert.per_prefill_token_seconds, _LARGEST_PREFILL_SHARE)
+    now = expert.base_seconds + expert.per_sequence_seconds * running
+    now = pessimism * (now + expert.per_context_token_seconds * expert.running_context_tokens) / (1.0 - stall)
+
+    mean_context = prompt
+    if running > 0.0:
+        mean_context = expert.running_context_tokens / running
+    completions = waiting + 1.0 - (expert.maximum_running_count - running)
+    if expert.kv_capacity_tokens > 0.0:
+        excess = expert.running_context_tokens + expert.waiting_prompt_tokens + prompt - expert.kv_capacity_tokens
+        completions = max(completions, excess / max(mean_context, 1.0))
+    if completions > 0.0 and running > 0.0:
+        mean_output = output
+        if waiting > 0.0:
+            mean_output = max(expert.waiting_output_tokens / waiting, 1.0)
+        wait = _iterations_until_free(state, e, completions, mean_output) * now
+        ahead_prompt = 0.0
+    else:
+        wait = 0.0
+        if running > 0.0:
+            wait = 0.5 * now
+        ahead_prompt = float(expert.waiting_prompt_tokens)
+    batch = min(running + waiting, expert.maximum_running_count - 1.0) + 1.0
+    context = (batch - 1.0) * mean_context + prompt
+    fixed = expert.base_seconds + expert.per_sequence_seconds * batch + expert.per_context_token_seconds * context
+    prefill = expert.per_prefill_token_seconds * (prompt + ahead_prompt)
+    ttft = wait + pessimism * (fixed + prefill)
+    tpot = pessimism * (fixed + expert.per_context_token_seconds * 0.5 * output) / (1.0 - stall)
+    ntpot = (ttft + (output - 1.0) * tpot) / output
+
+    probability = 1.0
+    if request.ttft_objective_seconds > 0.0:
+        probability = min(probability, normal_cdf((request.ttft_objective_seconds - ttft) / (spread * ttft)))
+    if request.tpot_objective_seconds > 0.0:
+        probability = min(probability, normal_cdf((request.tpot_objective_seconds - tpot) / (spread * tpot)))
+    if request.ntpot_objective_seconds > 0.0:
+        probability = min(probability, normal_cdf((request.ntpot_objective_seconds - ntpot) / (spread * ntpot)))
+    row = out[e]
+    row.ttft_seconds = ttft
+    row.tpot_seconds = tpot
+    row.ntpot_seconds = ntpot
+    row.slo_probability = probability
+    row.impact = _impact(state, e, wait, now, output, spread)
+    limit = tightest(request.tpot_objective_seconds, request.ntpot_objective_seconds)
+    row.work_seconds = work_seconds(state, e, prompt, output, limit)
+
+
+@compiled
+def estimate_all(state: RoutingState, pessimism: float, spread: float, out: npt.NDArray[np.void]) -> None:
+    """Predict the request on every expert, allowed or not; see `estimate`."""
+    for e in range(state.expert.shape[0]):
+        estimate(state, e, pessimism, spread, out)
+
+
+def estimates(state: RoutingState) -> npt.NDArray[np.void]:
+    """Return ESTIMATE rows, [E], with the default pessimism and spread."""
+    out = np.zeros(len(state.expert), ESTIMATE)
+    estimate_all(state, DEFAULT_PESSIMISM, DEFAULT_SPREAD, out)
+    return out

@@ -1,0 +1,290 @@
+"""Dead reckoning: from old telemetry and one's own dispatches to what every expert looks like now.
+
+Telemetry is seconds old when a decision is made, while the router knows to the millisecond what it has sent. So each
+expert's requests are the router's own open ones, moved on in time with the latency model, plus those of others: what
+the last sample counted beyond the router's own at that moment.
+"""
+
+import numpy as np
+import numpy.typing as npt
+
+from pointsman_policy.compiled import compiled
+from pointsman_policy.latency.estimator import tightest, work_seconds
+from pointsman_policy.ledger import Ledger, open_at
+from pointsman_policy.state import Record, RoutingState
+
+BELIEF = np.dtype(
+    [
+        ("base_seconds", np.float32),
+        ("per_sequence_seconds", np.float32),
+        ("per_context_token_seconds", np.float32),
+        ("per_prefill_token_seconds", np.float32),
+        ("kv_capacity_tokens", np.float32),  # 0 = unknown
+        ("maximum_running_count", np.float32),
+        ("quality_prior", np.float32),
+        ("engine", np.float32),
+    ]
+)
+"""What is believed of an expert apart from its load."""
+
+LOAD = np.dtype(
+    [
+        ("sampled_at", np.float64),  # -inf = never
+        ("other_running_count", np.float32),  # requests that are not this router's
+        ("other_waiting_count", np.float32),
+        ("kv_cache_utilization_ratio", np.float32),  # as sampled; NaN = not said
+        ("running_limit", np.float32),  # batch seen while requests waited; inf = none waited
+        ("prefill_tokens_per_second", np.float32),  # recent mean at `prefill_at`
+        ("prefill_at", np.float64),
+    ]
+)
+"""What is known of an expert's load apart from the router's own open requests."""
+
+ARRIVALS = np.dtype(
+    [
+        ("first_at", np.float64),
+        ("last_at", np.float64),
+        ("load_ratio", np.float64),  # decayed sum, before correction for the start
+        ("mean_work_seconds", np.float64),
+        ("count", np.int64),
+    ]
+)
+"""Estimate of the offered load of one policy."""
+
+LOAD_WINDOW_SECONDS = 15.0
+"""Time constant of the load estimate: long enough to average a dozen arrivals, short enough to follow a burst."""
+
+PREFILL_WINDOW_SECONDS = 5.0
+_DEFAULT_CONTEXT_TOKENS = 512.0
+_LEAST_REMAINING_SHARE = 0.25
+
+
+def new_loads(experts: int) -> npt.NDArray[np.void]:
+    """Return LOAD rows of experts never heard of, [X]."""
+    loads = np.zeros(experts, LOAD)
+    loads["sampled_at"] = -np.inf
+    loads["kv_cache_utilization_ratio"] = np.nan
+    loads["running_limit"] = np.inf
+    return loads
+
+
+def new_arrivals() -> npt.NDArray[np.void]:
+    """Return the ARRIVALS row of a policy without any arrival, [1]."""
+    return np.zeros(1, ARRIVALS)
+
+
+@compiled
+def observe(
+    ledger: Ledger,
+    loads: npt.NDArray[np.void],
+    expert: int,
+    sampled_at: float,
+    running: float,
+    waiting: float,
+    kv_cache_utilization_ratio: float,
+) -> None:
+    """Take a load sample of one expert; NaN = the server did not say.
+
+    A sample without a running count says nothing of other routers' requests, so what was known of them stays.
+    """
+    load = loads[expert]
+    load.sampled_at = sampled_at
+    load.kv_cache_utilization_ratio = kv_cache_utilization_ratio
+    load.running_limit = np.inf
+    if waiting > 0.0 and running > 0.0:
+        load.running_limit = running
+    if np.isnan(running):
+        return
+    if np.isnan(waiting):
+        waiting = 0.0
+    others = max(running + waiting - open_at(ledger, expert, sampled_at), 0.0)
+    load.other_running_count = min(others, running)
+    load.other_waiting_count = others - load.other_running_count
+
+
+@compiled
+def note_prefill(loads: npt.NDArray[np.void], expert: int, now: float, prompt_tokens: float) -> None:
+    """Count a prompt sent to an expert in its recent rate of prompt tokens."""
+    load = loads[expert]
+    decay = np.exp(-(now - load.prefill_at) / PREFILL_WINDOW_SECONDS)
+    load.prefill_tokens_per_second = load.prefill_tokens_per_second * decay + prompt_tokens / PREFILL_WINDOW_SECONDS
+    load.prefill_at = now
+
+
+@compiled
+def _write_slot(
+    slot: Record,
+    entry: Record,
+    generated: float,
+    total: float,
+    first_at: float,
+    now: float,
+    capacity: float,
+) -> None:
+    slot.prompt_tokens = entry.prompt_tokens
+    slot.predicted_quality = entry.predicted_quality
+    slot.predicted_output_tokens = total
+    slot.generated_tokens = generated
+    slot.kv_share = 0.0
+    if capacity > 0.0:
+        slot.kv_share = (entry.prompt_tokens + generated) / capacity
+    slot.age_seconds = now - entry.arrival_at
+    slot.decode_age_seconds = 0.0
+    slot.ntpot_seconds = 0.0
+    if generated > 0.0:
+        slot.decode_age_seconds = max(now - first_at, 0.0)
+        slot.ntpot_seconds = slot.age_seconds / generated
+    slot.ttft_objective_seconds = entry.ttft_objective_seconds
+    slot.tpot_objective_seconds = entry.tpot_objective_seconds
+    slot.ntpot_objective_seconds = entry.ntpot_objective_seconds
+
+
+@compiled
+def _reckon_own(
+    ledger: Ledger, expert: int, now: float, room: float, iteration: float, i: int, state: RoutingState
+) -> None:
+    """Move the router's own open requests on one expert on to now and write them into row i of the state."""
+    row = state.expert[i]
+    capacity = row.kv_capacity_tokens
+    running_slots = state.running.shape[1]
+    waiting_slots = state.waiting.shape[1]
+    running = 0
+    waiting = 0
+    full = False
+    for k in range(ledger.open_count[expert]):
+        entry = ledger.entry[ledger.order[expert, k]]
+        started = not np.isnan(entry.first_token_at)
+        if not started and not full:
+            over = capacity > 0.0 and row.running_context_tokens + entry.prompt_tokens > capacity and running > 0
+            full = running >= room or over
+        generated = float(entry.tokens)
+        first_at = entry.first_token_at
+        if started:
+            generated = max(generated, 1.0) + max(now - max(entry.progress_at, first_at), 0.0) / iteration
+        elif not full:
+            first_at = entry.expected_first_token_at
+            if now > first_at:
+                generated = 1.0 + (now - first_at) / iteration
+        predicted = float(entry.predicted_output_tokens)
+        total = max(predicted, generated + max(_LEAST_REMAINING_SHARE * predicted, 1.0))
+        if started or not full:
+            row.running_context_tokens += entry.prompt_tokens + generated
+            row.running_remaining_tokens += total - generated
+            if running < running_slots:
+                state.running_mask[i, running] = True
+                slot = state.running[i, running]
+            running += 1
+            listed = running <= running_slots
+        else:
+            row.waiting_prompt_tokens += entry.prompt_tokens
+            row.waiting_output_tokens += total
+            if waiting < waiting_slots:
+                state.waiting_mask[i, waiting] = True
+                slot = state.waiting[i, waiting]
+            waiting += 1
+            listed = waiting <= waiting_slots
+        if listed:
+            _write_slot(slot, entry, generated, total, first_at, now, capacity)
+    row.running_request_count += running
+    row.waiting_request_count += waiting
+
+
+@compiled
+def reckon(
+    ledger: Ledger,
+    beliefs: npt.NDArray[np.void],
+    loads: npt.NDArray[np.void],
+    selection: npt.NDArray[np.int64],
+    now: float,
+    state: RoutingState,
+) -> None:
+    """Write what every selected expert looks like now into a state; its request side is left alone.
+
+    Args:
+        ledger: Open requests of X experts.
+        beliefs: BELIEF rows, [X].
+        loads: LOAD rows, [X].
+        selection: Indices into X of the state's experts, [E].
+        now: Seconds on the clock of the ledger and the loads.
+        state: Its expert, running and waiting parts are written.
+    """
+    state.running_mask[:] = False
+    state.waiting_mask[:] = False
+    for i in range(selection.shape[0]):
+        x = selection[i]
+        belief = beliefs[x]
+        load = loads[x]
+        row = state.expert[i]
+        row.base_seconds = belief.base_seconds
+        row.per_sequence_seconds = belief.per_sequence_seconds
+        row.per_context_token_seconds = belief.per_context_token_seconds
+        row.per_prefill_token_seconds = belief.per_prefill_token_seconds
+        row.kv_capacity_tokens = belief.kv_capacity_tokens
+        row.maximum_running_count = min(belief.maximum_running_count, max(load.running_limit, 1.0))
+        row.quality_prior = belief.quality_prior
+        row.engine = belief.engine
+        row.in_flight_count = ledger.open_count[x]
+        row.telemetry_age_seconds = now - load.sampled_at
+        row.prefill_tokens_per_second = load.prefill_tokens_per_second * np.exp(
+            -(now - load.prefill_at) / PREFILL_WINDOW_SECONDS
+        )
+        own = 0.0
+        context = 0.0
+        output = 0.0
+        for k in range(min(ledger.open_count[x], int(row.maximum_running_count))):
+            entry = ledger.entry[ledger.order[x, k]]
+            own += 1.0
+            context += entry.prompt_tokens + 0.5 * entry.predicted_output_tokens
+            output += entry.predicted_output_tokens
+        mean_context = _DEFAULT_CONTEXT_TOKENS
+        mean_output = 0.5 * _DEFAULT_CONTEXT_TOKENS
+        if own > 0.0:
+            mean_context = context / own
+            mean_output = output / own
+        others = float(load.other_running_count)
+        batch = min(own + others, row.maximum_running_count)
+        iteration = row.base_seconds + batch * (row.per_sequence_seconds + row.per_context_token_seconds * mean_context)
+        row.running_request_count = others
+        row.running_context_tokens = others * mean_context
+        row.running_remaining_tokens = others * 0.5 * mean_output
+        row.waiting_request_count = load.other_waiting_count
+        row.waiting_prompt_tokens = load.other_waiting_count * mean_context
+        row.waiting_output_tokens = load.other_waiting_count * mean_output
+        _reckon_own(ledger, x, now, row.maximum_running_count - others, iteration, i, state)
+        row.kv_cache_utilization_ratio = load.kv_cache_utilization_ratio
+        if row.kv_capacity_tokens > 0.0:
+            row.kv_cache_utilization_ratio = min(row.running_context_tokens / row.kv_capacity_tokens, 1.0)
+
+
+@compiled
+def count_arrival(arrivals: npt.NDArray[np.void], now: float, state: RoutingState) -> None:
+    """Take the arrival of the state's request into the load estimate and write the estimate into the request.
+
+    Each arrival offers ``1 / sum_e(1 / work_e)`` seconds of the whole fleet's time (see `work_seconds`); the load is
+    the decayed sum of these over the window, so 1 means that the experts can just carry what arrives within the
+    objectives.
+    """
+    request = state.request[0]
+    limit = tightest(request.tpot_objective_seconds, request.ntpot_objective_seconds)
+    rate = 0.0
+    experts = 0
+    for e in range(state.expert.shape[0]):
+        if state.allowed[e]:
+            output = max(float(state.candidate[e].predicted_output_tokens), 1.0)
+            rate += 1.0 / work_seconds(state, e, request.prompt_tokens, output, limit)
+            experts += 1
+    row = arrivals[0]
+    request.sequence = row.count % 1048576
+    if experts == 0:
+        return
+    if row.count == 0:
+        row.first_at = now
+        row.mean_work_seconds = experts / rate
+    row.load_ratio = row.load_ratio * np.exp(-(now - row.last_at) / LOAD_WINDOW_SECONDS)
+    known = max(1.0 - np.exp(-(now - row.first_at) / LOAD_WINDOW_SECONDS), 0.1)
+    request.load_ratio = row.load_ratio / known
+    row.load_ratio += 1.0 / (rate * LOAD_WINDOW_SECONDS)
+    row.mean_work_seconds += (experts / rate - row.mean_work_seconds) * 0.02
+    row.last_at = now
+    row.count += 1
+    request.mean_work_seconds = row.mean_work_seconds
