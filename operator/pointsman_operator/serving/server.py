@@ -1,0 +1,127 @@
+"""The router's gRPC server: all its services, with a readiness that turns false before the server leaves."""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1._async import HealthServicer
+from grpc_reflection.v1alpha import reflection
+
+from pointsman.envoy.v3 import access_log_pb2_grpc
+from pointsman.routing.v1 import routing_pb2_grpc
+from pointsman_operator.decision import Routing
+from pointsman_operator.serving import access_log, ext_proc, routing_service
+from pointsman_operator.serving.destinations import Destinations
+from pointsman_operator.serving.metrics import Metrics
+
+LIVENESS_SERVICES: Final = ("liveness",)
+READINESS_SERVICES: Final = (
+    "",
+    "readiness",
+    "inference-extension",
+    ext_proc.SERVICE_NAME,
+    access_log.SERVICE_NAME,
+    routing_service.SERVICE_NAME,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSettings:
+    """How the server listens."""
+
+    addresses: Sequence[str] = ("127.0.0.1:9002",)
+    """"ip:port" (port 0 = any free one) or "unix:/path"; one server process each, as Envoy does not spread its load."""
+    max_message_bytes: int = 64 << 20
+    """Largest gRPC message; a buffered body must fit."""
+    keepalive_seconds: int = 60
+    """Idle time after which a connection is checked."""
+
+
+class RouterServer:
+    """Serves routing over gRPC; made on the event loop that runs it.
+
+    Args:
+        routing: The routing core.
+        metrics: The router's metrics.
+        destinations: What ext_proc answers with.
+        settings: How to listen.
+        clock: Seconds, monotonic.
+    """
+
+    def __init__(
+        self,
+        routing: Routing,
+        metrics: Metrics,
+        destinations: Destinations,
+        settings: ServerSettings,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._settings = settings
+        self._draining = False
+        self._health = HealthServicer()
+        self._server = grpc.aio.server(options=_options(settings))
+        self._server.add_generic_rpc_handlers((ext_proc.ExternalProcessor(destinations, clock).handler(),))
+        access_log_pb2_grpc.add_AccessLogServiceServicer_to_server(  # type: ignore[no-untyped-call]
+            access_log.AccessLogServicer(routing, metrics), self._server
+        )
+        routing_pb2_grpc.add_RoutingServiceServicer_to_server(  # type: ignore[no-untyped-call]
+            routing_service.RoutingServicer(routing, metrics), self._server
+        )
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        names = (
+            ext_proc.SERVICE_NAME,
+            access_log.SERVICE_NAME,
+            routing_service.SERVICE_NAME,
+            health_pb2.DESCRIPTOR.services_by_name["Health"].full_name,
+            reflection.SERVICE_NAME,
+        )
+        reflection.enable_server_reflection(names, self._server)
+
+    async def start(self) -> tuple[int, ...]:
+        """Listen; the router is alive but not ready.
+
+        Returns:
+            The port of each address, in order; 1 for unix sockets.
+
+        Raises:
+            RuntimeError: If an address cannot be listened on.
+        """
+        ports = tuple(self._server.add_insecure_port(address) for address in self._settings.addresses)
+        for service in LIVENESS_SERVICES:
+            await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
+        await self.set_ready(ready=False)
+        await self._server.start()
+        return ports
+
+    async def set_ready(self, *, ready: bool) -> None:
+        """Tell health checkers whether to send traffic; a draining server never becomes ready again."""
+        ready = ready and not self._draining
+        status = health_pb2.HealthCheckResponse.SERVING if ready else health_pb2.HealthCheckResponse.NOT_SERVING
+        for service in READINESS_SERVICES:
+            await self._health.set(service, status)
+
+    async def drain(self, notice_seconds: float, grace_seconds: float) -> None:
+        """Leave without losing a request.
+
+        Not ready at once, still serving for `notice_seconds` so that load balancers see it; then no new streams, and
+        open ones (the access log's too, as outcomes still arrive there) have `grace_seconds` to end.
+        """
+        self._draining = True
+        await self.set_ready(ready=False)
+        await asyncio.sleep(notice_seconds)
+        await self._server.stop(grace_seconds)
+
+
+def _options(settings: ServerSettings) -> list[tuple[str, int]]:
+    return [
+        ("grpc.max_receive_message_length", settings.max_message_bytes),
+        ("grpc.max_send_message_length", settings.max_message_bytes),
+        ("grpc.keepalive_time_ms", settings.keepalive_seconds * 1000),
+        ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.so_reuseport", 0),
+    ]
