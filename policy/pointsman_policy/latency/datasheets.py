@@ -129,8 +129,8 @@ def canonical_gpu(name: str) -> str:
 def find_gpu(name: str) -> Gpu | None:
     """Return the data sheet of a GPU.
 
-    A longer name ("NVIDIA-L40S-48GB") finds the one that it starts with; of several that a short name fits ("A100"), the
-    one with the least bandwidth is returned.
+    A longer name ("NVIDIA-L40S-48GB") finds the one that it starts with; of several that a short name fits ("A100"),
+    the one with the least bandwidth is returned.
     """
     wanted = canonical_gpu(_GPU_ALIASES.get(canonical_gpu(name), name))
     by_name = {canonical_gpu(gpu.name): gpu for gpu in GPUS}

@@ -73,7 +73,7 @@ def predict_answers(scenario: Scenario, rng: np.random.Generator, prompt_rows: R
         case "noisy":
             return _noisy_predictions(scenario, rng, truth, quality, lengths)
     shape = truth.quality.shape
-    return Answers(np.broadcast_to(quality.mean, shape), np.broadcast_to(lengths.mean_tokens, shape))
+    return Answers(np.broadcast_to(quality.mean, shape), np.broadcast_to(lengths.mean, shape))
 
 
 def _shipped_predictions(scenario: Scenario, prompt_rows: Rows) -> Answers:
@@ -86,28 +86,29 @@ def _shipped_predictions(scenario: Scenario, prompt_rows: Rows) -> Answers:
 def _noisy_predictions(
     scenario: Scenario, rng: np.random.Generator, truth: Answers, quality: QualityMoments, lengths: LengthMoments
 ) -> Answers:
-    """Return truth plus noise, shrunk towards each model's mean m by the reliability r of the noisy truth.
+    """Return truth with noise, shrunk towards each model's mean m by the reliability r of what is seen.
 
-    Quality: m + r*(truth + noise - m). Length: the same on its logarithm, times what keeps the mean right. With r =
-    variance/(variance + noise variance) this is the best linear prediction from the noisy truth.
+    The prediction is m + r*(seen - m), where seen is quality plus normal noise, or length times lognormal noise of mean
+    1. With r = variance of the truth / variance of the seen, this is the best linear prediction.
     """
     predictor = scenario.document.quality.predictor
     noise = predictor.noise_percent / 100
-    reliability = _reliability(predictor.reliability_percent, quality.variance, noise)
     seen = truth.quality + noise * rng.standard_normal(truth.quality.shape)
+    reliability = _reliability(predictor.reliability_percent, quality.variance, noise**2)
     predicted_quality = np.clip(quality.mean + reliability * (seen - quality.mean), 0, 1)
 
     noise = predictor.length_noise_percent / 100
-    reliability = _reliability(predictor.reliability_percent, lengths.logarithm_variance, noise)
-    seen = np.log(truth.output_tokens) + noise * rng.standard_normal(truth.output_tokens.shape)
-    shrunk = reliability * (seen - lengths.mean_logarithm)
-    excess = reliability**2 * (lengths.logarithm_variance + noise**2) / 2
-    return Answers(predicted_quality, np.maximum(lengths.mean_tokens * np.exp(shrunk - excess), 1))
+    logarithm_variance = np.log1p(noise**2)
+    factor = rng.lognormal(-logarithm_variance / 2, np.sqrt(logarithm_variance), truth.output_tokens.shape)
+    noise_variance = (lengths.variance + lengths.mean**2) * noise**2
+    reliability = _reliability(predictor.reliability_percent, lengths.variance, noise_variance)
+    predicted_tokens = lengths.mean + reliability * (truth.output_tokens * factor - lengths.mean)
+    return Answers(predicted_quality, np.maximum(predicted_tokens, 1))
 
 
-def _reliability(percent: int | None, variance: Floats, noise: float) -> Floats:
+def _reliability(percent: int | None, variance: Floats, noise_variance: Floats | float) -> Floats:
     if percent is not None:
         return np.full(variance.shape, percent / 100)
-    total = variance + noise**2
+    total = variance + noise_variance
     reliability: Floats = np.divide(variance, total, out=np.ones_like(total), where=total > 0)
     return reliability

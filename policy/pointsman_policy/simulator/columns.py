@@ -37,6 +37,8 @@ def read_columns(path: Path, required: Sequence[str | tuple[str, ...]], optional
         if not present:
             found = ", ".join(table.column_names)[:200]
             raise DocumentError(source, f"lacks the column {accepted[0]!r} (found {found or 'no column'})")
+        if table.column_names.count(present[0]) > 1:
+            raise DocumentError(source, f"names the column {present[0]!r} twice; each column needs its own name")
         chosen[accepted[0]] = table.column(present[0])
     for name in optional:
         if name in table.column_names:

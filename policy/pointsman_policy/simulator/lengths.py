@@ -17,12 +17,10 @@ Rows = npt.NDArray[np.integer[Any]]
 class LengthMoments(NamedTuple):
     """How the lengths of C columns (models, or one for prompts) are distributed."""
 
-    mean_tokens: Floats
-    """[C]"""
-    mean_logarithm: Floats
-    """[C], of the length's natural logarithm."""
-    logarithm_variance: Floats
-    """[C]"""
+    mean: Floats
+    """[C], tokens."""
+    variance: Floats
+    """[C], tokens squared."""
 
 
 class LengthSource(Protocol):
@@ -78,17 +76,15 @@ class LognormalLengths:
 
     def draw(self, rng: np.random.Generator, prompt_rows: Rows, trace_rows: Rows) -> Floats:
         """Return new lengths."""
-        location, variance = self._parameters()
+        variance = math.log1p(self.coefficient_of_variation**2)  # of the logarithm
+        location = math.log(self.mean_tokens) - variance / 2
         lengths = rng.lognormal(location, math.sqrt(variance), (len(prompt_rows), self.columns))
         return np.maximum(np.round(lengths), 1)
 
     def moments(self, prompt_rows: Rows) -> LengthMoments:
         """Return the distribution before rounding."""
-        return LengthMoments(*(np.full(self.columns, value) for value in (self.mean_tokens, *self._parameters())))
-
-    def _parameters(self) -> tuple[float, float]:
-        variance = math.log1p(self.coefficient_of_variation**2)
-        return math.log(self.mean_tokens) - variance / 2, variance
+        deviation = self.coefficient_of_variation * self.mean_tokens
+        return LengthMoments(np.full(self.columns, self.mean_tokens), np.full(self.columns, deviation**2))
 
 
 def prompt_lengths(scenario: Scenario) -> LengthSource:
@@ -135,5 +131,4 @@ def _at_least_one(tokens: npt.NDArray[Any]) -> Floats:
 
 
 def _sample_moments(tokens: Floats) -> LengthMoments:
-    logarithms = np.log(tokens)
-    return LengthMoments(tokens.mean(axis=0), logarithms.mean(axis=0), logarithms.var(axis=0))
+    return LengthMoments(tokens.mean(axis=0), tokens.var(axis=0))

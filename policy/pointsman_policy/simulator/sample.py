@@ -111,11 +111,11 @@ def _answers(task: _Task, rng: np.random.Generator) -> list[tuple[str, str, int]
 
 
 def _trace(rng: np.random.Generator) -> list[tuple[str, int, int]]:
-    """Draw ten minutes of arrivals that alternate between calm (3/s, 40 s on average) and bursts (12/s, 8 s)."""
+    """Draw ten minutes of arrivals that alternate between calm (3.5/s, 40 s on average) and bursts (16/s, 8 s)."""
     rows: list[tuple[str, int, int]] = []
     now, calm, change = 0.0, True, 40 * rng.standard_exponential()
     while True:
-        now += rng.standard_exponential() / (3.0 if calm else 12.0)
+        now += rng.standard_exponential() / (3.5 if calm else 16.0)
         while now > change:
             calm = not calm
             change += (40 if calm else 8) * rng.standard_exponential()

@@ -87,7 +87,7 @@ class PredictorDocument(Document):
     noise_percent: Percent = 20
     """For noisy: standard deviation of the noise on quality, percentage points."""
     length_noise_percent: Percent = 40
-    """For noisy: standard deviation of the noise on the logarithm of the length, percent."""
+    """For noisy: standard deviation of the noise on the length, percent of the length."""
     reliability_percent: Annotated[int, Field(strict=True, ge=0, le=100)] | None = None
     """For noisy: weight of the noisy truth against the mean; default: truth's variance over truth's plus noise's."""
 

@@ -77,6 +77,11 @@ class ScoreTable:
             shown = ", ".join(self.models)[:300]
             raise DocumentError(self.source, f"has no model {unknown[0]!r}; it has {shown}")
         columns = [self.models.index(name) for name in models]
+        if with_lengths and np.isnan(self.out_tokens[:, columns]).all():
+            raise DocumentError(
+                self.source,
+                f"has no out_tokens for {', '.join(models)}; add them, or take answer lengths from elsewhere",
+            )
         complete = ~np.isnan(self.score[:, columns]).any(axis=1)
         if with_lengths:
             complete &= ~np.isnan(self.out_tokens[:, columns]).any(axis=1)

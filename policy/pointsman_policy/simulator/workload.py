@@ -82,8 +82,8 @@ def fleet_capacity(scenario: Scenario) -> float:
     coefficients.
     """
     evaluation_rows = split_prompts(scenario)[1]
-    prompt_tokens = float(prompt_lengths(scenario).moments(evaluation_rows).mean_tokens[0])
-    output_tokens = output_lengths(scenario).moments(evaluation_rows).mean_tokens
+    prompt_tokens = float(prompt_lengths(scenario).moments(evaluation_rows).mean[0])
+    output_tokens = output_lengths(scenario).moments(evaluation_rows).mean
     return sum(
         capacity_requests_per_second(
             expert.coefficients,
