@@ -63,6 +63,23 @@ def new_ledger(experts: int, capacity: int) -> Ledger:
     )
 
 
+def grown(ledger: Ledger, experts: int, capacity: int) -> Ledger:
+    """Return a ledger with the same open requests and room for more experts or requests; slots stay what they are."""
+    old_experts, old_capacity = ledger.order.shape
+    new = new_ledger(experts, capacity)
+    new.entry[:old_capacity] = ledger.entry
+    new.order[:old_experts, :old_capacity] = ledger.order
+    new.open_count[:old_experts] = ledger.open_count
+    added = capacity - old_capacity
+    height = int(ledger.free_count[0])
+    new.free[:added] = np.arange(capacity - 1, old_capacity - 1, -1)
+    new.free[added : added + height] = ledger.free[:height]
+    new.free_count[0] = added + height
+    new.ended[:old_experts] = ledger.ended
+    new.ended_count[:old_experts] = ledger.ended_count
+    return new
+
+
 @compiled
 def open_entry(ledger: Ledger, expert: int) -> int:
     """Append a request to an expert's open ones and return its slot, -1 if the ledger is full; the caller fills it."""

@@ -1,0 +1,382 @@
+"""The routing core: from a request to a decision, and from its outcome back into what the next decision knows."""
+
+import itertools
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from pointsman_operator.decision import Decision, ExpertView, Explanation, Outcome, OutcomeStatus, RouteQuery
+from pointsman_operator.discovery.endpoint import Endpoint
+from pointsman_operator.discovery.store import matching
+from pointsman_operator.errors import NoExpertError, ShedError, UnknownDecisionError, UnknownModelError
+from pointsman_operator.picking import AnyPicker, Chosen, PickerChain
+from pointsman_operator.routerpolicy import RESERVED_MODEL_NAME, RouterPolicy
+from pointsman_operator.serving.metrics import Metrics
+from pointsman_operator.state.in_flight import InFlight
+from pointsman_operator.state.policy_view import PolicyView
+from pointsman_operator.telemetry.sample import LoadSample
+from pointsman_operator.trace import LATENCIES, Trace, latencies
+from pointsman_policy.latency.estimator import estimates
+from pointsman_policy.reckoning import new_arrivals
+from pointsman_policy.state import DROP, Record, RoutingState, empty_state
+
+_MOST_ENDPOINTS = 4
+"""Endpoints listed in a decision: the pick and those to try when it fails."""
+_RECENT_DECISIONS = 4_096
+_UNIFORMS = 1_024
+
+
+@dataclass(slots=True)
+class _Route:
+    """One policy as it is now."""
+
+    policy: RouterPolicy
+    chain: PickerChain
+    view: PolicyView
+
+
+class Router:
+    """Implements `pointsman_operator.decision.Routing`. Used on one event loop.
+
+    Args:
+        pickers: Every picker by name.
+        metrics: Where decisions and outcomes are counted.
+        clock: Monotonic seconds.
+        unix_clock: Unix seconds, to place load samples on the monotonic clock.
+        rng: Breaks ties, and makes the prefix of decision ids.
+        decision_expiry_seconds: A decision of which nothing is heard for so long is closed.
+    """
+
+    def __init__(
+        self,
+        pickers: Mapping[str, AnyPicker],
+        metrics: Metrics,
+        clock: Callable[[], float],
+        unix_clock: Callable[[], float],
+        rng: np.random.Generator,
+        decision_expiry_seconds: float = 600.0,
+    ) -> None:
+        self._pickers = pickers
+        self._metrics = metrics
+        self._clock = clock
+        self._unix_clock = unix_clock
+        self._rng = rng
+        self._expiry_seconds = decision_expiry_seconds
+        self._in_flight = InFlight()
+        self._routes: dict[str, _Route] = {}
+        self._by_key: dict[str, _Route] = {}
+        self._arrivals: dict[str, npt.NDArray[np.void]] = {}
+        self._chains: dict[str, tuple[RouterPolicy, PickerChain]] = {}
+        self._open: OrderedDict[str, Trace] = OrderedDict()
+        self._by_slot: dict[int, str] = {}
+        self._recent: OrderedDict[str, Trace] = OrderedDict()
+        self._id_prefix = rng.bytes(6).hex()
+        self._numbers = itertools.count()
+        self._uniforms: list[float] = []
+
+    def configure(
+        self, policies: Sequence[RouterPolicy], endpoints: Sequence[Endpoint], profiles: Path | None = None
+    ) -> None:
+        """Take over policies and experts; open decisions, load and arrival estimates are kept.
+
+        Raises:
+            DocumentError: If the experts' profiles cannot be read; nothing has changed then.
+        """
+        self._in_flight.set_experts(endpoints, profiles)
+        routes = {}
+        for policy in policies:
+            arrivals = self._arrivals.setdefault(policy.key, new_arrivals())
+            view = PolicyView(policy, matching(endpoints, policy), self._in_flight, arrivals)
+            routes[policy.spec.model_name] = _Route(policy, self._chain(policy), view)
+        self._routes = routes
+        self._by_key = {route.policy.key: route for route in routes.values()}
+        for known in (self._arrivals, self._chains):
+            for key in known.keys() - self._by_key.keys():
+                del known[key]
+
+    def _chain(self, policy: RouterPolicy) -> PickerChain:
+        known = self._chains.get(policy.key)
+        if known and known[0].spec.picker == policy.spec.picker:
+            return known[1]
+        picker = policy.spec.picker
+        chain = PickerChain(
+            [self._pickers[name] for name in (picker.name, *picker.fallback)],
+            picker.timeout_milliseconds / 1e3,
+            self._metrics.fell_back,
+        )
+        chain.warm(_warm_up_state())
+        self._chains[policy.key] = (policy, chain)
+        return chain
+
+    def route(self, query: RouteQuery) -> Decision:
+        """Pick an expert and open a decision.
+
+        Raises:
+            UnknownModelError: If no policy serves the model.
+            NoExpertError: If no expert may be picked.
+            ShedError: If admission dropped the request.
+        """
+        now = self._clock()
+        route = self._find(query.model)
+        policy = route.policy.key
+        state = route.view.assemble(query, now)
+        if not state.allowed.any():
+            self._metrics.dropped(policy, NoExpertError.dropped_reason or "")
+            raise NoExpertError(_why_no_expert(route, query))
+        chosen = route.chain.pick(state, self._uniform())
+        self._metrics.picked(policy, chosen.picker, chosen.seconds)
+        if chosen.pick.expert == DROP:
+            self._metrics.dropped(policy, ShedError.dropped_reason or "")
+            raise ShedError(
+                "no expert is expected to answer within the request's objectives; retry later or relax the objectives"
+            )
+        return self._open_decision(route, query, state, chosen, now).decision
+
+    def report(self, outcome: Outcome) -> None:
+        """Take progress or the end of a decision's request; an end that is already known is left as it is.
+
+        Raises:
+            UnknownDecisionError: If the decision was never made here or has expired.
+        """
+        trace = self._open.get(outcome.decision_id)
+        if trace is None:
+            if outcome.decision_id in self._recent:
+                return
+            raise UnknownDecisionError(
+                f"decision {outcome.decision_id!r} is not open; it was made elsewhere, ended, or expired"
+            )
+        now = self._clock()
+        served = self._in_flight.row_of(outcome.endpoint) if outcome.endpoint else trace.row
+        if served is not None and served != trace.row:
+            self._forget_slot(trace)
+            trace.slot = self._in_flight.move(trace.row, trace.slot, served, now)
+            trace.row = served
+            self._by_slot[trace.slot] = trace.decision.id
+        if outcome.status is OutcomeStatus.IN_PROGRESS:
+            self._note_progress(trace, outcome, now)
+            return
+        trace.outcome = outcome
+        self._close(trace, now)
+        self._count_outcome(trace, outcome)
+
+    def explain(self, decision_id: str) -> Explanation:
+        """Return a recent decision.
+
+        Raises:
+            UnknownDecisionError: If it was never made here, or is too long ago.
+        """
+        trace = self._recent.get(decision_id)
+        if trace is None:
+            raise UnknownDecisionError(
+                f"decision {decision_id!r} is not known; a router keeps its last {_RECENT_DECISIONS} decisions"
+            )
+        return trace.explanation(self._clock())
+
+    def experts(self, model: str) -> tuple[str, tuple[ExpertView, ...]]:
+        """Return the policy ("namespace/name") that serves a model, and its experts.
+
+        Raises:
+            UnknownModelError: If there is none.
+        """
+        route = self._find(model)
+        return route.policy.key, self._in_flight.views(route.view.endpoints, self._clock())
+
+    def models(self) -> tuple[str, ...]:
+        """Return the model names that clients may use."""
+        return tuple(self._routes)
+
+    def observe(self, samples: Iterable[LoadSample]) -> None:
+        """Take load samples; decisions whose request an expert verifiably no longer has are closed."""
+        now, unix_now = self._clock(), self._unix_clock()
+        for sample in samples:
+            for slot in self._in_flight.observe(sample, now, unix_now):
+                self._expire(self._open[self._by_slot[slot]], now)
+
+    def expire(self) -> None:
+        """Close decisions of which nothing was heard for too long; call this every few seconds."""
+        now = self._clock()
+        while self._open:
+            trace = next(iter(self._open.values()))
+            if now - trace.made_at < self._expiry_seconds:
+                return
+            self._expire(trace, now)
+
+    def open_decisions(self) -> int:
+        """Return the number of decisions whose end is not known yet."""
+        return len(self._open)
+
+    def views(self) -> Iterable[tuple[str, ExpertView]]:
+        """Return (policy, expert) pairs of all policies, as believed now."""
+        now = self._clock()
+        return [
+            (route.policy.key, view)
+            for route in self._routes.values()
+            for view in self._in_flight.views(route.view.endpoints, now)
+        ]
+
+    def not_ready(self) -> str:
+        """Say why the router cannot serve; empty if it can."""
+        if not self._routes:
+            return "no RouterPolicy is configured"
+        idle = [
+            route.policy.key
+            for route in self._routes.values()
+            if not any(endpoint.expert.ready for endpoint in route.view.endpoints)
+        ]
+        return f"no expert is ready for {', '.join(idle)}" if len(idle) == len(self._routes) else ""
+
+    def _find(self, model: str) -> _Route:
+        route = self._routes.get(model)
+        if route is None and model in ("", RESERVED_MODEL_NAME) and len(self._routes) == 1:
+            route = next(iter(self._routes.values()))
+        if route is None:
+            known = ", ".join(sorted(self._routes)) or "none yet: no RouterPolicy is configured"
+            raise UnknownModelError(f"no RouterPolicy serves the model {model[:100]!r}; models: {known}")
+        return route
+
+    def _uniform(self) -> float:
+        if not self._uniforms:
+            self._uniforms = self._rng.random(_UNIFORMS).tolist()
+        return self._uniforms.pop()
+
+    def _open_decision(
+        self, route: _Route, query: RouteQuery, state: RoutingState, chosen: Chosen, now: float
+    ) -> Trace:
+        view = route.view
+        first = chosen.pick.expert
+        predicted = estimates(state)
+        request = state.request[0]
+        prompt_tokens = int(request["prompt_tokens"])
+        row = int(view.rows[first])
+        slot = self._in_flight.open(row, now, prompt_tokens)
+        entry = self._in_flight.entry(slot)
+        entry["expected_first_token_at"] = now + predicted[first]["ttft_seconds"]
+        entry["predicted_quality"] = state.candidate[first]["predicted_quality"]
+        entry["predicted_output_tokens"] = state.candidate[first]["predicted_output_tokens"]
+        for name in ("ttft_objective_seconds", "tpot_objective_seconds", "ntpot_objective_seconds"):
+            entry[name] = request[name]
+        endpoints, rewrite = _destinations(view.endpoints, _ranking(state, chosen), query.model)
+        decision = Decision(
+            id=f"{self._id_prefix}-{next(self._numbers):x}",
+            policy=route.policy.key,
+            picker=chosen.picker,
+            policy_version=chosen.version,
+            reason=_reason(endpoints[0], chosen, predicted[first]),
+            fallbacks=chosen.fallbacks,
+            endpoints=endpoints,
+            model_rewrite=rewrite,
+        )
+        trace = Trace(
+            decision=decision,
+            view=view,
+            made_at=now,
+            objectives=view.objectives(query.objectives),
+            prompt_tokens=prompt_tokens,
+            load_ratio=float(request["load_ratio"]),
+            chosen=first,
+            scores=chosen.pick.scores,
+            allowed=state.allowed.copy(),
+            estimates=predicted,
+            predictions=state.candidate.copy(),
+            exclusions=tuple(
+                "" if state.allowed[index] else view.exclusion(index, query) for index in range(len(view.endpoints))
+            ),
+            row=row,
+            slot=slot,
+        )
+        self._remember(trace)
+        return trace
+
+    def _remember(self, trace: Trace) -> None:
+        self._open[trace.decision.id] = trace
+        self._by_slot[trace.slot] = trace.decision.id
+        self._recent[trace.decision.id] = trace
+        if len(self._recent) > _RECENT_DECISIONS:
+            self._recent.popitem(last=False)
+
+    def _note_progress(self, trace: Trace, outcome: Outcome, now: float) -> None:
+        entry = self._in_flight.entry(trace.slot)
+        if outcome.ttft_seconds is not None:
+            entry["first_token_at"] = trace.made_at + outcome.ttft_seconds
+        if outcome.output_tokens:
+            entry["tokens"] = outcome.output_tokens
+            entry["progress_at"] = now
+            if np.isnan(entry["first_token_at"]):
+                entry["first_token_at"] = now
+
+    def _expire(self, trace: Trace, now: float) -> None:
+        self._close(trace, now)
+        self._metrics.expired(1)
+
+    def _close(self, trace: Trace, now: float) -> None:
+        del self._open[trace.decision.id]
+        self._forget_slot(trace)
+        self._in_flight.close(trace.row, trace.slot, now)
+
+    def _forget_slot(self, trace: Trace) -> None:
+        del self._by_slot[trace.slot]
+
+    def _count_outcome(self, trace: Trace, outcome: Outcome) -> None:
+        policy = trace.decision.policy
+        met = trace.slo_met(outcome)
+        qos = None if met is None else trace.quality(outcome) * met
+        self._metrics.finished(policy, trace.decision.picker, outcome.status, slo_met=met, qos=qos)
+        for kind, measured in zip(LATENCIES, latencies(outcome), strict=True):
+            predicted = trace.predicted_seconds(kind)
+            self._metrics.latency(kind, policy, measured_seconds=measured, predicted_seconds=predicted)
+
+
+def _warm_up_state() -> RoutingState:
+    state = empty_state(2)
+    state.allowed[:] = True
+    state.expert["base_seconds"] = 0.01
+    state.expert["maximum_running_count"] = 8
+    state.candidate["predicted_output_tokens"] = 100
+    state.request["prompt_tokens"] = 100
+    estimates(state)
+    return state
+
+
+def _ranking(state: RoutingState, chosen: Chosen) -> list[int]:
+    """Return the allowed experts, the pick first, then by score, ties by fewest requests."""
+    requests = state.expert["running_request_count"] + state.expert["waiting_request_count"]
+    scores = chosen.pick.scores
+    others = [index for index in np.flatnonzero(state.allowed).tolist() if index != chosen.pick.expert]
+    return [chosen.pick.expert, *sorted(others, key=lambda index: (-scores[index], requests[index]))]
+
+
+def _destinations(
+    endpoints: Sequence[Endpoint], ranking: Sequence[int], model: str
+) -> tuple[tuple[Endpoint, ...], str | None]:
+    """Return the endpoints to try and what "model" must become.
+
+    A proxy sends the same body to each of them, so only those that accept the same model name can follow the first.
+    """
+    first = endpoints[ranking[0]]
+    rewrite = None
+    if model and model not in first.expert.names:
+        rewrite = first.served_model_name
+    name = rewrite or model
+    alike = [endpoints[index] for index in ranking if not name or name in endpoints[index].expert.names]
+    return tuple(alike[:_MOST_ENDPOINTS]), rewrite
+
+
+def _reason(endpoint: Endpoint, chosen: Chosen, predicted: Record) -> str:
+    return (
+        f"{endpoint.name}, by {chosen.picker}: {chosen.summary} (predicted TTFT {predicted['ttft_seconds'] * 1e3:.0f} ms,"
+        f" per token {predicted['ntpot_seconds'] * 1e3:.1f} ms, P(objectives) {predicted['slo_probability']:.2f})"
+    )
+
+
+def _why_no_expert(route: _Route, query: RouteQuery) -> str:
+    endpoints = route.view.endpoints
+    if not endpoints:
+        return f"policy {route.policy.key} selects no expert; check its selector and the experts' labels"
+    if query.subset is not None and not query.subset:
+        return "the gateway's endpoint subset is empty, so no expert may be picked"
+    why = sorted({route.view.exclusion(index, query) for index in range(len(endpoints))})
+    return f"none of the {len(endpoints)} experts of policy {route.policy.key} may be picked: {'; '.join(why)}"

@@ -1,0 +1,209 @@
+"""What the router knows of every expert between samples: the open requests it sent there, and the load others cause."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from pointsman_operator.decision import ExpertView
+from pointsman_operator.discovery.endpoint import Endpoint
+from pointsman_operator.telemetry.sample import LoadSample
+from pointsman_policy.latency.profiles import ProfileTable, beliefs, read_profiles
+from pointsman_policy.ledger import close_entry, grown, new_ledger, open_at, open_entry
+from pointsman_policy.reckoning import BELIEF, new_loads, note_prefill, observe, reckon
+from pointsman_policy.state import ENGINES, Record, RoutingState, empty_state
+
+_FIRST_EXPERTS = 16
+_FIRST_REQUESTS = 1_024
+_IN_TRANSIT_SECONDS = 0.25
+"""A request younger than this may not have reached its expert when the expert was sampled."""
+_SAMPLES_TO_BELIEVE_LOSS = 2
+
+
+class InFlight:
+    """The ledger of open requests of all policies, and the load and beliefs of all experts.
+
+    An expert keeps its row as long as its address is known or requests are open on it, so a changed description loses
+    nothing. Times are seconds on one monotonic clock. Used on the event loop only.
+    """
+
+    def __init__(self) -> None:
+        self._ledger = new_ledger(_FIRST_EXPERTS, _FIRST_REQUESTS)
+        self._loads = new_loads(_FIRST_EXPERTS)
+        self._beliefs = np.zeros(_FIRST_EXPERTS, BELIEF)
+        self._row: dict[str, int] = {}
+        self._known: frozenset[str] = frozenset()
+        self._profiles: tuple[Path, ProfileTable] | None = None
+        self._suspicion = np.zeros(_FIRST_EXPERTS, np.int64)
+
+    def set_experts(self, endpoints: Sequence[Endpoint], profiles: Path | None) -> None:
+        """Take over the list of experts.
+
+        Args:
+            endpoints: All that there are.
+            profiles: CSV of iteration-time fits that experts without coefficients of their own are looked up in.
+
+        Raises:
+            DocumentError: If the profiles cannot be read.
+        """
+        if profiles is None:
+            self._profiles = None
+        elif self._profiles is None or self._profiles[0] != profiles:
+            self._profiles = (profiles, read_profiles(profiles))
+        table = self._profiles[1] if self._profiles else None
+        self._known = frozenset(endpoint.address for endpoint in endpoints)
+        self._forget_unused()
+        for endpoint in endpoints:
+            row = self._row.get(endpoint.address)
+            if row is None:
+                row = self._take_row(endpoint.address)
+            self._beliefs[row] = _belief(endpoint, table)
+
+    def row(self, endpoint: Endpoint) -> int:
+        """Return the row of an expert that is in the list."""
+        return self._row[endpoint.address]
+
+    def row_of(self, address: str) -> int | None:
+        """Return the row of the expert at "ip:port"; None if there is none."""
+        return self._row.get(address)
+
+    def open(self, row: int, now: float, prompt_tokens: float) -> int:
+        """Open a request on an expert and return its slot; the caller fills `entry(slot)`."""
+        slot = open_entry(self._ledger, row)
+        if slot < 0:
+            experts, capacity = self._ledger.order.shape
+            self._ledger = grown(self._ledger, experts, 2 * capacity)
+            slot = open_entry(self._ledger, row)
+        note_prefill(self._loads, row, now, prompt_tokens)
+        entry = self._ledger.entry[slot]
+        entry["arrival_at"] = now
+        entry["first_token_at"] = np.nan
+        entry["progress_at"] = now
+        entry["tokens"] = 0
+        entry["prompt_tokens"] = prompt_tokens
+        return slot
+
+    def entry(self, slot: int) -> Record:
+        """Return the ledger's ENTRY row of an open request."""
+        return self._ledger.entry[slot]
+
+    def close(self, row: int, slot: int, now: float) -> None:
+        """Close a request."""
+        close_entry(self._ledger, row, slot, now)
+
+    def move(self, row: int, slot: int, to_row: int, now: float) -> int:
+        """Move an open request to the expert that really serves it; returns its new slot."""
+        entry = self._ledger.entry[slot].copy()
+        close_entry(self._ledger, row, slot, now)
+        new = open_entry(self._ledger, to_row)
+        self._ledger.entry[new] = entry
+        return new
+
+    def open_count(self, row: int) -> int:
+        """Return how many requests are open on an expert."""
+        return int(self._ledger.open_count[row])
+
+    def observe(self, sample: LoadSample, now: float, unix_now: float) -> list[int]:
+        """Take a load sample.
+
+        Args:
+            sample: The sample; its time is Unix seconds.
+            now: The present on the ledger's clock.
+            unix_now: The same moment in Unix seconds.
+
+        Returns:
+            Slots of requests that the expert no longer has although no end was reported: the oldest ones, once two
+            samples running have counted fewer requests than are open. The caller closes them.
+        """
+        row = self._row.get(sample.endpoint)
+        if row is None:
+            return []
+        sampled_at = min(now - (unix_now - sample.sampled_at), now)
+        running = _or_nan(sample.running_requests)
+        waiting = _or_nan(sample.waiting_requests)
+        lost = self._lost(row, sampled_at, running, waiting)
+        observe(
+            self._ledger,
+            self._loads,
+            row,
+            sampled_at,
+            running,
+            waiting,
+            _or_nan(sample.kv_cache_utilization_ratio),
+        )
+        return lost
+
+    def reckon(self, rows: npt.NDArray[np.int64], now: float, state: RoutingState) -> None:
+        """Write what the experts of these rows look like now into a state; its request side is left alone."""
+        reckon(self._ledger, self._beliefs, self._loads, rows, now, state)
+
+    def views(self, endpoints: Sequence[Endpoint], now: float) -> tuple[ExpertView, ...]:
+        """Return what is believed of these experts now, in their order."""
+        state = empty_state(len(endpoints))
+        self.reckon(np.array([self.row(endpoint) for endpoint in endpoints], np.int64), now, state)
+        return tuple(
+            ExpertView(
+                endpoint=endpoint,
+                ready=endpoint.expert.ready,
+                running_requests=float(row["running_request_count"]),
+                waiting_requests=float(row["waiting_request_count"]),
+                kv_cache_utilization_ratio=_or_none(float(row["kv_cache_utilization_ratio"])),
+                telemetry_age_seconds=_or_none(float(row["telemetry_age_seconds"])),
+                in_flight=int(row["in_flight_count"]),
+            )
+            for endpoint, row in zip(endpoints, state.expert, strict=True)
+        )
+
+    def _lost(self, row: int, sampled_at: float, running: float, waiting: float) -> list[int]:
+        if math.isnan(running) or math.isnan(waiting):
+            return []
+        excess = open_at(self._ledger, row, sampled_at - _IN_TRANSIT_SECONDS) - int(running + waiting)
+        self._suspicion[row] = self._suspicion[row] + 1 if excess > 0 else 0
+        if self._suspicion[row] < _SAMPLES_TO_BELIEVE_LOSS:
+            return []
+        self._suspicion[row] = 0
+        oldest = self._ledger.order[row, : min(excess, self._ledger.open_count[row])]
+        return [int(slot) for slot in oldest]
+
+    def _forget_unused(self) -> None:
+        gone = [a for a, row in self._row.items() if a not in self._known and not self._ledger.open_count[row]]
+        for address in gone:
+            del self._row[address]
+
+    def _take_row(self, address: str) -> int:
+        experts, capacity = self._ledger.order.shape
+        used = set(self._row.values())
+        row = next((index for index in range(experts) if index not in used), experts)
+        if row == experts:
+            self._ledger = grown(self._ledger, 2 * experts, capacity)
+            self._loads = np.concatenate([self._loads, new_loads(experts)])
+            self._beliefs = np.concatenate([self._beliefs, np.zeros(experts, BELIEF)])
+            self._suspicion = np.concatenate([self._suspicion, np.zeros(experts, np.int64)])
+        self._row[address] = row
+        self._loads[row] = new_loads(1)[0]
+        self._suspicion[row] = 0
+        self._ledger.ended_count[row] = 0
+        return row
+
+
+def _belief(endpoint: Endpoint, table: ProfileTable | None) -> Record:
+    expert = endpoint.expert
+    profile = beliefs(expert, table)
+    belief = np.zeros(1, BELIEF)[0]
+    for name in ("base_seconds", "per_sequence_seconds", "per_context_token_seconds", "per_prefill_token_seconds"):
+        belief[name] = getattr(profile.coefficients, name)
+    belief["kv_capacity_tokens"] = profile.kv_capacity_tokens
+    belief["maximum_running_count"] = expert.maximum_running
+    belief["quality_prior"] = expert.quality_prior_percent / 100
+    belief["engine"] = ENGINES.index(expert.engine)
+    return belief
+
+
+def _or_nan(value: float | None) -> float:
+    return math.nan if value is None else value
+
+
+def _or_none(value: float) -> float | None:
+    return value if math.isfinite(value) else None

@@ -1,0 +1,122 @@
+"""One policy's side of a RoutingState: its experts, its objectives, and a request put among them."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from pointsman_operator.decision import ObjectiveOverrides, RouteQuery
+from pointsman_operator.discovery.endpoint import Endpoint
+from pointsman_operator.routerpolicy import RouterPolicy
+from pointsman_operator.state.in_flight import InFlight
+from pointsman_policy.prediction.prior import PriorPredictor
+from pointsman_policy.reckoning import count_arrival
+from pointsman_policy.state import RoutingState, empty_state
+
+_CHARACTERS_PER_TOKEN = 4
+
+
+class Objectives(NamedTuple):
+    """Latency targets of one request, seconds; 0 = none."""
+
+    ttft_seconds: float
+    tpot_seconds: float
+    ntpot_seconds: float
+
+
+class PolicyView:
+    """Assembles the RoutingState of each request of one policy.
+
+    Args:
+        policy: The policy.
+        endpoints: The experts that it selects.
+        in_flight: Knows all of them.
+        arrivals: ARRIVALS row of the policy; kept over changes of its experts.
+    """
+
+    def __init__(
+        self,
+        policy: RouterPolicy,
+        endpoints: Sequence[Endpoint],
+        in_flight: InFlight,
+        arrivals: npt.NDArray[np.void],
+    ) -> None:
+        self.endpoints = tuple(endpoints)
+        self.rows = np.array([in_flight.row(endpoint) for endpoint in endpoints], np.int64)
+        self.state = empty_state(len(endpoints))
+        self._in_flight = in_flight
+        self._arrivals = arrivals
+        experts = [endpoint.expert for endpoint in endpoints]
+        self._predictor = PriorPredictor(
+            [expert.model for expert in experts],
+            [expert.quality_prior_percent / 100 for expert in experts],
+            [float(expert.output_tokens_prior) for expert in experts],
+        )
+        self._ready = np.array([expert.ready for expert in experts], np.bool_)
+        self._context_length = np.array([expert.context_length_tokens or np.inf for expert in experts])
+        self._addresses = [endpoint.address for endpoint in endpoints]
+        spec = policy.spec
+        self._admission = spec.admission.mode
+        self._quality_floor = spec.objectives.quality_floor_percent / 100
+        self._objectives = Objectives(
+            spec.objectives.time_to_first_token_milliseconds / 1e3,
+            spec.objectives.time_per_output_token_milliseconds / 1e3,
+            spec.objectives.normalized_time_per_output_token_milliseconds / 1e3,
+        )
+
+    def assemble(self, query: RouteQuery, now: float) -> RoutingState:
+        """Return what is known when a request arrives; valid until the next call. Nothing may be allowed."""
+        state = self.state
+        prompt_tokens = query.prompt_tokens or max(len(query.prompt) // _CHARACTERS_PER_TOKEN, 1)
+        prediction = self._predictor.predict(query.prompt, prompt_tokens)
+        state.candidate["predicted_quality"] = prediction.quality
+        state.candidate["predicted_output_tokens"] = prediction.output_tokens
+        if query.max_output_tokens:
+            np.minimum(
+                prediction.output_tokens, query.max_output_tokens, out=state.candidate["predicted_output_tokens"]
+            )
+        self._allow(query, prompt_tokens)
+        objectives = self.objectives(query.objectives)
+        request = state.request[0]
+        request["prompt_tokens"] = prompt_tokens
+        request["ttft_objective_seconds"] = objectives.ttft_seconds
+        request["tpot_objective_seconds"] = objectives.tpot_seconds
+        request["ntpot_objective_seconds"] = objectives.ntpot_seconds
+        request["quality_floor"] = self._quality_floor
+        request["priority"] = query.priority
+        request["may_drop"] = self._admission == "ShedHopeless" or (
+            self._admission == "ShedSheddable" and query.priority < 0
+        )
+        self._in_flight.reckon(self.rows, now, state)
+        count_arrival(self._arrivals, now, state)
+        return state
+
+    def objectives(self, overrides: ObjectiveOverrides) -> Objectives:
+        """Return the targets of a request: its own where it has any, else the policy's."""
+        asked = (overrides.ttft_seconds, overrides.tpot_seconds, overrides.ntpot_seconds)
+        return Objectives(
+            *(default if own is None else own for own, default in zip(asked, self._objectives, strict=True))
+        )
+
+    def exclusion(self, index: int, query: RouteQuery) -> str:
+        """Say why an expert could not be picked for a request that was just assembled."""
+        endpoint = self.endpoints[index]
+        if not endpoint.expert.ready:
+            return "not ready"
+        if query.subset is not None and endpoint.address not in query.subset:
+            return "not in the gateway's endpoint subset"
+        if self._context_length[index] < float(self.state.request[0]["prompt_tokens"]) + query.max_output_tokens:
+            return "prompt and answer exceed its context length"
+        return "predicted quality below the floor"
+
+    def _allow(self, query: RouteQuery, prompt_tokens: int) -> None:
+        allowed = self.state.allowed
+        np.copyto(allowed, self._ready)
+        if query.subset is not None:
+            allowed &= [address in query.subset for address in self._addresses]
+        allowed &= self._context_length >= prompt_tokens + query.max_output_tokens
+        if self._quality_floor > 0:
+            good = allowed & (self.state.candidate["predicted_quality"] >= self._quality_floor)
+            if good.any():  # an answer below the floor is better than none
+                np.copyto(allowed, good)
