@@ -3,6 +3,7 @@
 ::
 
     pointsman_policy.errors.PointsmanError
+    ├── TelemetryError             no load at all can be read from a source now
     └── RouteError                 a request cannot be routed; carries HTTP status, gRPC code name and drop reason
         ├── InvalidRequestError        400  INVALID_ARGUMENT
         │   └── RequestTooLargeError   413  INVALID_ARGUMENT
@@ -17,6 +18,10 @@ from typing import ClassVar
 from pointsman_policy.errors import PointsmanError
 
 DROPPED_REASON_HEADER = "x-llm-d-request-dropped-reason"
+
+
+class TelemetryError(PointsmanError):
+    """A telemetry source as a whole is unusable now; the message says which and why. Trying again later is right."""
 
 
 class RouteError(PointsmanError):
