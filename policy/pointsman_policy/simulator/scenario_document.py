@@ -155,7 +155,7 @@ class Objectives(Document):
     time_to_first_token_milliseconds: Integer = Field(default=0, ge=0, le=600_000)
     """TTFT: arrival to first token."""
     quality_floor_percent: Percent = 0
-    """Lowest predicted quality worth giving."""
+    """Experts predicted below it are not picked while any other is above; 0 = no floor."""
 
 
 class Admission(Document):
@@ -179,10 +179,10 @@ class Telemetry(Document):
 class Outcomes(Document):
     """How late a picker's router hears of its requests."""
 
-    delay_milliseconds: Integer = Field(default=0, ge=0, le=600_000)
+    delay_milliseconds: Integer = Field(default=100, ge=0, le=600_000)
     """From the end of a request to the router's knowing."""
     progress_milliseconds: Integer = Field(default=1_000, ge=0, le=600_000)
-    """Between reports of tokens so far; 0 = none before the end."""
+    """Between reports of tokens so far; 0 = always known."""
 
 
 class ScenarioDocument(Document):

@@ -1,13 +1,17 @@
 import copy
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import yaml
+from pydantic import BaseModel
 
 from pointsman_policy.errors import DocumentError
+from pointsman_policy.experts import ExpertList
 from pointsman_policy.latency.profiles import ProfileSource
 from pointsman_policy.simulator.scenario import Scenario, read_scenario
+from pointsman_policy.simulator.scenario_document import ScenarioDocument
 
 SCORES = "prompt_id,model,score,out_tokens\n" + "".join(
     f"{prompt},{model},0.5,{100 + prompt}\n" for prompt in range(8) for model in ("gemma-2-2b-it", "other")
@@ -155,3 +159,17 @@ def test_a_wrong_scenario_is_refused_with_its_place(tmp_path: Path, changes: dic
 def test_a_file_that_is_no_scenario_is_refused(tmp_path: Path, text: str, expected: str) -> None:
     with pytest.raises(DocumentError, match=expected):
         read_scenario(write(tmp_path, text))
+
+
+def keys(model: type[BaseModel]) -> Iterator[str]:
+    for name, field in model.model_fields.items():
+        yield field.alias or name
+        for part in (field.annotation, *get_args(field.annotation)):
+            if isinstance(part, type) and issubclass(part, BaseModel):
+                yield from keys(part)
+
+
+@pytest.mark.parametrize("document", [ScenarioDocument, ExpertList])
+def test_the_format_page_names_every_key(document: type[BaseModel]) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "file-formats.md").read_text("utf-8")
+    assert [key for key in keys(document) if key not in page] == []
