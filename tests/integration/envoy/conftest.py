@@ -293,6 +293,7 @@ async def run_envoy(
         admin_port=0,
         endpoints_path=endpoints_path,
         router_addresses=tuple(f"127.0.0.1:{router.port}" for router in routers),
+        message_timeout_seconds=2.0,
     )
     config, admin_path = folder / "envoy.yaml", folder / "admin"
     config.write_text(render_bootstrap(settings), "utf-8")
