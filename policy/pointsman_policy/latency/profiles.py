@@ -170,7 +170,7 @@ def estimate_profile(model: str, gpu: str) -> Profile:
         KV tokens = (0.90 G - W - 1.5 GB) / K   at least 4,096
 
     The constants are chosen on measured profiles of A100, L40S and RTX 4090 with models of 0.5B to 32B (median absolute
-    error there: c0 6 %, c_ctx 3 %, c_prefill 16 %). An unknown GPU counts as `DEFAULT_GPU`, a model of unknown size as
+    error there: c0 5 %, c_ctx 3 %, c_prefill 16 %). An unknown GPU counts as `DEFAULT_GPU`, a model of unknown size as
     `DEFAULT_PARAMETERS`; the source is then DEFAULT.
     """
     found_gpu, found_model = find_gpu(gpu), find_model(model)
