@@ -37,6 +37,8 @@ def read_yaml(path: Path) -> list[Any]:
         raise DocumentError(str(path), f"is not UTF-8 text (byte {error.start}); save it as UTF-8") from error
     except yaml.YAMLError as error:
         raise DocumentError(str(path), f"is not valid YAML: {' '.join(str(error).split())}") from error
+    except RecursionError:
+        raise DocumentError(str(path), "is nested too deeply to be read; flatten it") from None
 
 
 def parse(model: type[DocumentT], value: object, source: str) -> DocumentT:
