@@ -54,6 +54,9 @@ class FakeExpert:
         body = json.loads(raw)
         self.received.append(({key.lower(): value for key, value in request.headers.items()}, body))
         assert request.content_length == len(raw)
+        if body.get("fake", {}).get("die"):
+            assert request.transport is not None
+            request.transport.abort()
         if self.status != 200:
             return web.Response(status=self.status, headers={"x-expert": self.name})
         if not body.get("stream"):

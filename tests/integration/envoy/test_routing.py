@@ -98,6 +98,13 @@ async def test_the_router_may_forbid_retries_of_a_request(stack: "Stack") -> Non
     assert not any(expert.received for expert in stack.experts.values())
 
 
+async def test_a_request_that_killed_its_expert_is_not_sent_to_the_next(stack: "Stack") -> None:
+    stack.router.destination = ",".join(stack.experts[name].address for name in "abc")
+    async with stack.post(fake={"die": True}) as response:
+        assert response.status == 503
+    assert [len(expert.received) for expert in stack.experts.values()] == [1, 0, 0]
+
+
 @pytest.mark.parametrize(
     "header",
     ["x-gateway-destination-endpoint", "X-Gateway-Destination-Endpoint-Subset", "x-envoy-upstream-rq-timeout-ms"],
