@@ -197,8 +197,11 @@ class Router:
                 self._expire(self._open[self._by_slot[slot]], now)
 
     def expire(self) -> None:
-        """Close decisions of which nothing was heard for too long; call this every few seconds."""
+        """Let go of what is too old: silent decisions and stale load samples; call this about every second."""
         now = self._clock()
+        for route in self._routes.values():
+            stale_after = route.policy.spec.telemetry.stale_after_milliseconds / 1e3
+            self._in_flight.forget_samples(route.view.rows, now - stale_after)
         while self._open:
             trace = next(iter(self._open.values()))
             if now - trace.made_at < self._expiry_seconds:
@@ -217,6 +220,11 @@ class Router:
             for route in self._routes.values()
             for view in self._in_flight.views(route.view.endpoints, now)
         ]
+
+    def endpoints(self, key: str) -> tuple[Endpoint, ...]:
+        """Return the experts that the policy with this key ("namespace/name") selects; none if it is gone."""
+        route = self._by_key.get(key)
+        return route.view.endpoints if route else ()
 
     def not_ready(self) -> str:
         """Say why the router cannot serve; empty if it can."""
@@ -366,9 +374,10 @@ def _destinations(
 
 
 def _reason(endpoint: Endpoint, chosen: Chosen, predicted: Record) -> str:
+    ttft, ntpot = predicted["ttft_seconds"] * 1e3, predicted["ntpot_seconds"] * 1e3
     return (
-        f"{endpoint.name}, by {chosen.picker}: {chosen.summary} (predicted TTFT {predicted['ttft_seconds'] * 1e3:.0f} ms,"
-        f" per token {predicted['ntpot_seconds'] * 1e3:.1f} ms, P(objectives) {predicted['slo_probability']:.2f})"
+        f"{endpoint.name}, by {chosen.picker}: {chosen.summary} (predicted TTFT {ttft:.0f} ms, per token {ntpot:.1f} ms, "
+        f"P(objectives) {predicted['slo_probability']:.2f})"
     )
 
 

@@ -121,6 +121,8 @@ class InFlight:
         if row is None:
             return []
         sampled_at = min(now - (unix_now - sample.sampled_at), now)
+        if sampled_at <= self._loads[row]["sampled_at"]:
+            return []
         running = _or_nan(sample.running_requests)
         waiting = _or_nan(sample.waiting_requests)
         lost = self._lost(row, sampled_at, running, waiting)
@@ -134,6 +136,16 @@ class InFlight:
             _or_nan(sample.kv_cache_utilization_ratio),
         )
         return lost
+
+    def forget_samples(self, rows: npt.NDArray[np.int64], taken_before: float) -> None:
+        """Believe samples of these experts no more that were taken before a moment: load by others is unknown again."""
+        for row in rows:
+            load = self._loads[row]
+            if load["sampled_at"] < taken_before:
+                load["other_running_count"] = 0
+                load["other_waiting_count"] = 0
+                load["kv_cache_utilization_ratio"] = np.nan
+                load["running_limit"] = np.inf
 
     def reckon(self, rows: npt.NDArray[np.int64], now: float, state: RoutingState) -> None:
         """Write what the experts of these rows look like now into a state; its request side is left alone."""

@@ -55,6 +55,6 @@ def _kernel(
 PICKER = Picker(
     "ImpactGreedy",
     _kernel,
-    "own expected QoS less the harm to others and the price of capacity",
+    "the best own expected QoS, less the harm to others and the price of capacity",
     parameters=tuple(value for row in DEFAULT_PARAMETERS for value in row),
 )

@@ -1,0 +1,67 @@
+"""The `pointsman` command: what it offers, and how its errors look."""
+
+import logging
+import sys
+
+import click
+import grpc
+import typer
+from rich.console import Console
+
+from pointsman_operator.cli import bench, demo, envoy_config, expert_sim, routing, run_router
+from pointsman_policy.errors import PointsmanError
+
+app = typer.Typer(
+    name="pointsman",
+    help="A QoS-aware router for LLM requests: one decision picks model and replica.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command("demo")(demo.demo)
+app.command("router")(run_router.router)
+app.command("expert-sim")(expert_sim.expert_sim)
+app.command("route")(routing.route)
+app.command("experts")(routing.experts)
+app.command("explain")(routing.explain)
+app.command("envoy-config")(envoy_config.envoy_config)
+app.add_typer(bench.app, name="bench")
+
+USAGE_ERROR = 2
+"""Exit code for wrong arguments and wrong documents."""
+FAILURE = 1
+"""Exit code for everything else that went wrong."""
+
+
+def main() -> None:
+    """Run the command line; known errors become one line and an exit code, without a traceback."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    error_console = Console(stderr=True, highlight=False, soft_wrap=True)
+    try:
+        code = app(standalone_mode=False)
+    except click.exceptions.Abort:
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except PointsmanError as error:
+        error_console.print(f"[red]Error:[/] {_escape(str(error))}")
+        sys.exit(USAGE_ERROR)
+    except grpc.RpcError as error:
+        error_console.print(f"[red]Error:[/] {_escape(_describe(error))}")
+        sys.exit(FAILURE)
+    except (OSError, RuntimeError) as error:
+        error_console.print(f"[red]Error:[/] {_escape(str(error))}")
+        sys.exit(FAILURE)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _escape(text: str) -> str:
+    return text.replace("[", r"\[")
+
+
+def _describe(error: grpc.RpcError) -> str:
+    code, details = error.code(), error.details()
+    if code is grpc.StatusCode.UNAVAILABLE and "connect" in (details or "").lower():
+        return f"no router answers ({details}); start one with `pointsman router`, or name it with --target HOST:PORT"
+    return f"{code.name}: {details}"

@@ -1,0 +1,166 @@
+"""`pointsman route`, `experts` and `explain`: a router's decisions from the command line."""
+
+import json
+import sys
+from typing import Annotated
+
+import grpc
+import typer
+from google.protobuf.json_format import MessageToDict
+from google.protobuf.message import Message
+from rich.console import Console
+from rich.table import Table
+
+from pointsman.routing.v1 import routing_pb2 as pb
+from pointsman.routing.v1 import routing_pb2_grpc
+
+Target = Annotated[str, typer.Option(envvar="POINTSMAN_TARGET", help="The router's gRPC address.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the response as JSON.")]
+Model = Annotated[str, typer.Option(help='What a client puts in "model".')]
+
+_DEFAULT_TARGET = "127.0.0.1:9002"
+_TIMEOUT_SECONDS = 10.0
+_MISSING = "-"
+
+
+def route(
+    prompt: Annotated[str, typer.Argument(help="The prompt; '-' reads it from standard input.")] = "",
+    model: Model = "auto",
+    prompt_tokens: Annotated[int, typer.Option(min=0, help="Tokens in the prompt; 0 = estimate.")] = 0,
+    max_tokens: Annotated[int, typer.Option(min=0, help="Most tokens of the answer; 0 = no limit.")] = 0,
+    ttft_ms: Annotated[float | None, typer.Option(min=0, help="Time to first token; 0 = no such objective.")] = None,
+    tpot_ms: Annotated[float | None, typer.Option(min=0, help="Time per token after the first.")] = None,
+    ntpot_ms: Annotated[float | None, typer.Option(min=0, help="Whole time divided by tokens.")] = None,
+    priority: Annotated[int, typer.Option(min=-1000, max=1000, help="Below 0 may be shed first.")] = 0,
+    target: Target = _DEFAULT_TARGET,
+    as_json: Json = False,
+) -> None:
+    """Ask for one decision, without sending the request anywhere (the decision expires by itself)."""
+    objectives = pb.Objectives()
+    for name, value in (("ttft_seconds", ttft_ms), ("tpot_seconds", tpot_ms), ("ntpot_seconds", ntpot_ms)):
+        if value is not None:
+            setattr(objectives, name, value / 1e3)
+    with grpc.insecure_channel(target) as channel:
+        response = routing_pb2_grpc.RoutingServiceStub(channel).Route(
+            pb.RouteRequest(
+                model=model,
+                prompt=sys.stdin.read() if prompt == "-" else prompt,
+                prompt_token_count=prompt_tokens,
+                max_output_token_count=max_tokens,
+                objectives=objectives,
+                priority=priority,
+            ),
+            timeout=_TIMEOUT_SECONDS,
+        )
+    if as_json:
+        _print_json(response)
+        return
+    console = Console()
+    console.print(f"Decision [bold]{response.decision_id}[/] by {response.picker} under policy {response.policy}")
+    console.print(response.reason, highlight=False)
+    console.print(_candidates(response.endpoints, "In order of preference"))
+    console.print(f"More: pointsman explain {response.decision_id}", style="dim")
+
+
+def experts(model: Model = "auto", target: Target = _DEFAULT_TARGET, as_json: Json = False) -> None:
+    """Show a policy's experts and what the router believes of them now."""
+    with grpc.insecure_channel(target) as channel:
+        response = routing_pb2_grpc.RoutingServiceStub(channel).ListExperts(
+            pb.ListExpertsRequest(model=model), timeout=_TIMEOUT_SECONDS
+        )
+    if as_json:
+        _print_json(response)
+        return
+    table = Table(title=f"Experts of policy {response.policy}")
+    for heading in ("Expert", "Endpoint", "Model", "GPU", "Engine", "Ready"):
+        table.add_column(heading)
+    for heading in ("Running", "Waiting", "KV use", "Sample age", "In flight", "Quality"):
+        table.add_column(heading, justify="right")
+    for expert in response.experts:
+        table.add_row(
+            expert.name,
+            expert.endpoint,
+            expert.model,
+            expert.gpu or _MISSING,
+            expert.engine,
+            "yes" if expert.ready else "[red]no[/]",
+            f"{expert.running_request_count:.1f}",
+            f"{expert.waiting_request_count:.1f}",
+            f"{expert.kv_cache_utilization_ratio:.0%}",
+            f"{expert.telemetry_age_seconds:.1f} s" if expert.HasField("telemetry_age_seconds") else "[yellow]never[/]",
+            str(expert.in_flight_count),
+            f"{expert.quality_prior:.2f}",
+        )
+    Console().print(table)
+
+
+def explain(
+    decision_id: Annotated[str, typer.Argument(help="As in a response, or in Envoy's access log.")],
+    target: Target = _DEFAULT_TARGET,
+    as_json: Json = False,
+) -> None:
+    """Show why a recent decision went where it did: every candidate's predictions and score."""
+    with grpc.insecure_channel(target) as channel:
+        response = routing_pb2_grpc.RoutingServiceStub(channel).GetDecision(
+            pb.GetDecisionRequest(decision_id=decision_id), timeout=_TIMEOUT_SECONDS
+        )
+    if as_json:
+        _print_json(response)
+        return
+    console = Console()
+    console.print(
+        f"Decision [bold]{response.decision_id}[/], {response.age_seconds:.1f} s ago, policy {response.policy}"
+    )
+    console.print(response.reason, highlight=False)
+    for fallback in response.fallbacks:
+        console.print(f"[yellow]did not answer:[/] {fallback}", highlight=False)
+    objectives = ", ".join(
+        f"{name.removesuffix('_seconds').upper()} {value * 1e3:g} ms"
+        for name, value in ((field.name, value) for field, value in response.objectives.ListFields())
+        if value
+    )
+    console.print(
+        f"Prompt {response.prompt_token_count} tokens, objectives {objectives or 'none'}, load {response.load_ratio:.2f}",
+        highlight=False,
+    )
+    console.print(_candidates(response.candidates, "Candidates, best first"))
+    if response.HasField("outcome"):
+        status = pb.OutcomeStatus.Name(response.outcome.status).removeprefix("OUTCOME_STATUS_").lower()
+        console.print(
+            f"Outcome: {status}, {response.outcome.output_token_count} tokens in "
+            f"{response.outcome.duration_seconds:.2f} s, TTFT {response.outcome.ttft_seconds * 1e3:.0f} ms",
+            highlight=False,
+        )
+
+
+def _candidates(candidates: "list[pb.Candidate]", title: str) -> Table:
+    table = Table(title=title)
+    for heading in ("Expert", "Endpoint"):
+        table.add_column(heading)
+    for heading in ("Score", "Quality", "P(objectives)", "TTFT", "TPOT", "NTPOT", "Tokens", "Impact"):
+        table.add_column(heading, justify="right")
+    table.add_column("Excluded")
+    for one in candidates:
+        table.add_row(
+            one.expert,
+            one.endpoint,
+            f"{one.score:.3f}" if one.HasField("score") else _MISSING,
+            f"{one.quality:.2f}",
+            f"{one.slo_probability:.2f}",
+            f"{one.ttft_seconds * 1e3:.0f} ms",
+            f"{one.tpot_seconds * 1e3:.1f} ms",
+            f"{one.ntpot_seconds * 1e3:.1f} ms",
+            f"{one.output_token_count:.0f}",
+            f"{one.impact:.3f}",
+            one.exclusion,
+        )
+    return table
+
+
+def _print_json(message: Message) -> None:
+    typer.echo(
+        json.dumps(
+            MessageToDict(message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True),
+            indent=2,
+        )
+    )

@@ -1,0 +1,30 @@
+"""How one router process runs; everything about routing itself is in RouterPolicies."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RouterSettings:
+    """Read once at the start."""
+
+    policies: Path
+    """RouterPolicies: a YAML file of one or more documents, or a folder of ``*.yaml`` files; reloaded on change."""
+    experts: Path
+    """The ``experts.yaml``; reloaded on change."""
+    grpc_addresses: tuple[str, ...] = ("127.0.0.1:9002",)
+    """Where ext_proc, the access log and RoutingService are served: "ip:port" or "unix:/path"."""
+    admin_host: str = "127.0.0.1"
+    """Where metrics, probes and debug pages are served."""
+    admin_port: int = 9090
+    """0 = any free port."""
+    envoy_endpoints: Path | None = None
+    """Kept up to date with the ready experts for Envoy's file-based endpoint discovery; None = not written."""
+    drain_notice_seconds: float = 2.0
+    """After SIGTERM: not ready but still serving, so that load balancers notice."""
+    drain_grace_seconds: float = 20.0
+    """Then: longest time for open streams to end."""
+    decision_expiry_seconds: float = 600.0
+    """A decision of which nothing is heard for so long is closed."""
+    seed: int | None = None
+    """Of tie-breaking, to repeat a run; None = from the operating system."""
