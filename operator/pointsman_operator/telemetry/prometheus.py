@@ -162,6 +162,8 @@ class PrometheusSource:
             raise self._not_a_prometheus() from error
         except (requests.RequestException, OSError) as error:
             raise TelemetryError(f"{self._name} cannot be reached; check prometheusUrl and that it runs") from error
+        except ValueError as error:
+            raise self._not_a_prometheus() from error
         if not isinstance(result, list):
             raise self._not_a_prometheus()
         return result

@@ -30,7 +30,7 @@ def newest_values(result: Iterable[Any], drops: Drops) -> list[Series]:
     for item in result:
         try:
             series.append(_newest_value(item))
-        except (KeyError, IndexError, TypeError, ValueError):
+        except (KeyError, IndexError, TypeError, ValueError, OverflowError):
             drops["", DropReason.MALFORMED] += 1
     return series
 

@@ -160,6 +160,7 @@ async def test_another_pods_series_are_not_taken_for_the_experts(
         pytest.param(series(RUNNING, (NOW + 3600, "3")), DropReason.FUTURE, id="tomorrow"),
         pytest.param(series(RUNNING, (float("nan"), "3")), DropReason.MALFORMED, id="no time"),
         pytest.param(series(RUNNING, ("yesterday", "3")), DropReason.MALFORMED, id="time is a word"),
+        pytest.param(series(RUNNING, (10**400, "3")), DropReason.MALFORMED, id="time is no float"),
         pytest.param(series(RUNNING), DropReason.MALFORMED, id="no values"),
         pytest.param({"metric": {"__name__": RUNNING, "instance": A}}, DropReason.MALFORMED, id="values missing"),
         pytest.param(
@@ -208,6 +209,7 @@ async def test_a_clock_a_little_ahead_of_ours_means_now(make_endpoint: MakeEndpo
         pytest.param('{"data":{"result":{}}}', "does not answer as a Prometheus does", id="result is no list"),
         pytest.param('{"data":{"result":', "does not answer as a Prometheus does", id="cut off"),
         pytest.param("[" * 100_000, "does not answer as a Prometheus does", id="nested too deep"),
+        pytest.param("1" * 5_000, "does not answer as a Prometheus does", id="an endless number"),
         pytest.param(json.dumps(matrix()), r"knows nothing of 1 of 1 experts \(a\)", id="empty result"),
         pytest.param(" " * 200_000, "answer above 100000 bytes", id="huge"),
     ],
