@@ -68,10 +68,9 @@ class ExternalProcessor:
         stream = _Stream(self._destinations, self._clock)
         result = "failed"
         try:
-            await stream.run(context)
-            result = "ok"
+            result = "ok" if await stream.run(context) else "abandoned"
         except asyncio.CancelledError:
-            result = "cancelled"
+            result = "abandoned"
             raise
         except MalformedStreamError as error:
             result = "malformed"
@@ -83,12 +82,13 @@ class ExternalProcessor:
 
 class _Stream:
     def __init__(self, destinations: Destinations, clock: Callable[[], float]) -> None:
-        self.mode = "NONE"
+        self.mode = "UNKNOWN"
         self._destinations = destinations
         self._clock = clock
         self._conversation: Conversation | None = None
 
-    async def run(self, context: Context) -> None:
+    async def run(self, context: Context) -> bool:
+        """Converse; return whether the conversation came to its end before the gateway left."""
         while (data := await context.read()) is not _EOF:
             try:
                 message = pb.ProcessingRequest.FromString(data)
@@ -99,7 +99,8 @@ class _Stream:
             for response in self._conversation.receive(message):
                 await context.write(response.SerializeToString())
             if self._conversation.finished:
-                return
+                return True
+        return False
 
     def closed(self, *, delivered: bool) -> None:
         if self._conversation:

@@ -206,7 +206,12 @@ class Metrics:
         self._streams_open.inc()
 
     def stream_closed(self, mode: str, result: str) -> None:
-        """Count an ext_proc stream out; `mode` is its request body mode, `result` "ok", "cancelled" or "malformed"."""
+        """Count an ext_proc stream out.
+
+        Args:
+            mode: Its request body mode.
+            result: "ok", "abandoned" (by the gateway), "malformed" or "failed".
+        """
         self._streams_open.dec()
         self._streams.labels(mode, result).inc()
 
