@@ -45,6 +45,7 @@ EXPERT = np.dtype(
         ("busy_seconds", np.float64),
         ("iterating", np.bool_),  # an iteration is under way
         ("prefill", np.float64),  # prompt tokens admitted in it
+        ("cancelled_seconds", np.float64),  # its share of requests that were cancelled in it
         ("context", np.float64),  # tokens held by running sequences
         ("running_count", np.int64),
         ("fresh_count", np.int64),  # admitted in the iteration under way
@@ -169,13 +170,14 @@ def advance(engine: Engine, x: int, until: float) -> None:
         batch = engine.expert[x].running_count
         first = _iteration_seconds(engine, x)
         count = 1
-        if engine.expert[x].prefill == 0.0 and not _can_admit(engine, x):
+        alike = engine.expert[x].prefill == 0.0 and engine.expert[x].cancelled_seconds == 0.0
+        if alike and not _can_admit(engine, x):
             count = engine.request[engine.running[x, 0]].end_tick - engine.expert[x].tick
             room = engine.expert[x].kv_capacity - engine.expert[x].context
             if room < np.inf:
                 count = max(min(count, int(room / batch)), 1)
         growth = engine.expert[x].per_context_token_seconds * batch
-        count = _iterations_within(first, growth, count, until - engine.expert[x].clock)
+        count = _iterations_within(engine.expert[x].clock, first, growth, count, until)
         if count == 0:
             return
         seconds = count * first + 0.5 * growth * count * (count - 1)
@@ -189,10 +191,14 @@ def advance(engine: Engine, x: int, until: float) -> None:
 
 @compiled
 def cancel(engine: Engine, x: int, request: int, now: float) -> None:
-    """Take a request that has not ended from its expert, which must have been advanced to `now`."""
+    """Take a request that has not ended from its expert, which must have been advanced to `now`.
+
+    The iteration under way lasts as long as it would have; only if nothing is left in it, it is broken off.
+    """
     if engine.request[request].admitted_tick < 0:
         _take_from_queue(engine, x, request)
         return
+    seconds = _iteration_seconds(engine, x)
     engine.expert[x].context -= engine.request[request].prompt_tokens + generated(engine, x, request)
     kept = 0
     for k in range(engine.expert[x].fresh_count):
@@ -204,33 +210,35 @@ def cancel(engine: Engine, x: int, request: int, now: float) -> None:
         if engine.running[x, k] == request:
             _remove_running(engine, x, k)
             break
+    engine.expert[x].cancelled_seconds += seconds - _iteration_seconds(engine, x)
     if engine.expert[x].running_count == 0:
+        engine.expert[x].busy_seconds += now - engine.expert[x].clock
         engine.expert[x].clock = now
-        engine.expert[x].prefill = 0.0
         _begin_iteration(engine, x)
 
 
 @compiled
 def _iteration_seconds(engine: Engine, x: int) -> float:
     c = engine.expert[x]
-    seconds = c.base_seconds + c.per_sequence_seconds * c.running_count
+    seconds = c.base_seconds + c.cancelled_seconds + c.per_sequence_seconds * c.running_count
     return float(seconds + c.per_context_token_seconds * c.context + c.per_prefill_token_seconds * c.prefill)
 
 
 @compiled
-def _iterations_within(first: float, growth: float, most: int, seconds: float) -> int:
-    """Return how many of at most `most` iterations, each `growth` seconds longer than the last, fit in a time span."""
-    if most * first + 0.5 * growth * most * (most - 1) <= seconds:
+def _iterations_within(start: float, first: float, growth: float, most: int, until: float) -> int:
+    """Return how many of at most `most` iterations, each `growth` seconds longer than the last, end by a moment."""
+    if start + most * first + 0.5 * growth * most * (most - 1) <= until:
         return most
-    if first > seconds:
+    if start + first > until:
         return 0
+    seconds = until - start
     if growth <= 0.0:
         count = int(seconds / first)
     else:  # the root of growth/2 * n^2 + (first - growth/2) * n = seconds
         half = first - 0.5 * growth
         count = int((math.sqrt(half * half + 2.0 * growth * seconds) - half) / growth)
-    count = min(count, most)
-    while count * first + 0.5 * growth * count * (count - 1) > seconds:
+    count = max(min(count, most), 1)
+    while count > 1 and start + count * first + 0.5 * growth * count * (count - 1) > until:
         count -= 1
     return count
 
@@ -250,6 +258,7 @@ def _can_admit(engine: Engine, x: int) -> bool:
 def _begin_iteration(engine: Engine, x: int) -> None:
     """Preempt if the cache is short, else admit what fits; the expert is at a boundary."""
     engine.expert[x].prefill = 0.0
+    engine.expert[x].cancelled_seconds = 0.0
     preempted = False
     while (
         engine.expert[x].running_count > 1
