@@ -7,6 +7,7 @@ INVALID_ARGUMENT.
 import asyncio
 import logging
 from collections.abc import Callable
+from typing import Final
 
 import grpc
 from google.protobuf.message import DecodeError
@@ -21,6 +22,7 @@ logger = logging.getLogger(__name__)
 
 SERVICE_NAME = "envoy.service.ext_proc.v3.ExternalProcessor"
 
+_MODE_NAMES: Final[dict[int, str]] = {number: name for name, number in pb.BodySendMode.items()}
 _EOF = grpc.aio.EOF  # type: ignore[attr-defined]  # missing in the stubs
 
 Context = grpc.aio.ServicerContext[bytes, bytes]
@@ -37,7 +39,7 @@ def begin(
     config = message.protocol_config
     told = message.HasField("protocol_config")
     mode = config.request_body_mode if told else pb.FULL_DUPLEX_STREAMED
-    name = pb.BodySendMode.Name(mode) if mode in pb.BodySendMode.values() else "UNKNOWN"
+    name = _MODE_NAMES.get(mode, "UNKNOWN")
     if mode == pb.FULL_DUPLEX_STREAMED:
         stream_answer = not told or config.response_body_mode == pb.FULL_DUPLEX_STREAMED
         return name, FullDuplex(destinations, clock, stream_answer=stream_answer)

@@ -68,6 +68,7 @@ class Metrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.registry = registry
+        self._answered: dict[tuple[str, str, int], Counter] = {}
         self._policy, self._picker, self._reason, self._dropped = (CappedLabel() for _ in range(4))
         self._define_decisions(registry)
         self._define_outcomes(registry)
@@ -145,7 +146,13 @@ class Metrics:
 
     def answered(self, surface: Surface, policy: str, code: int) -> None:
         """Count an answer; `policy` is "namespace/name" or empty, `code` the HTTP status (200 = routed)."""
-        self._requests.labels(surface, self._policy(policy), str(code)).inc()
+        key = surface, policy, code
+        child = self._answered.get(key)
+        if child is None:
+            child = self._requests.labels(surface, self._policy(policy), str(code))
+            if len(self._answered) < LABEL_CAP:
+                self._answered[key] = child
+        child.inc()
 
     def picked(self, policy: str, picker: str, seconds: float) -> None:
         """Count a decision of `picker`, which took `seconds` with its whole chain."""

@@ -39,6 +39,9 @@ HEADERS_READ: Final = frozenset(
 )
 """The only headers that routing reads, canonical names first where there are aliases."""
 
+_SLO_HEADERS: Final = frozenset((*TTFT_HEADERS, *TPOT_HEADERS, *NTPOT_HEADERS))
+_NO_OBJECTIVES: Final = ObjectiveOverrides()
+
 OBJECTIVE_PRIORITIES: Final[Mapping[str, int]] = {"sheddable": -1}
 """Named objectives with a priority of their own; other names mean 0, whole numbers are the priority itself."""
 PRIORITY_LIMIT = 1_000
@@ -198,6 +201,8 @@ def _text_of_items(
 
 
 def _objectives(headers: Mapping[str, str]) -> ObjectiveOverrides:
+    if _SLO_HEADERS.isdisjoint(headers):
+        return _NO_OBJECTIVES
     return ObjectiveOverrides(
         _seconds(headers, TTFT_HEADERS), _seconds(headers, TPOT_HEADERS), _seconds(headers, NTPOT_HEADERS)
     )
