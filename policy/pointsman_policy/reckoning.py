@@ -33,7 +33,7 @@ LOAD = np.dtype(
         ("other_running_count", np.float32),  # requests that are not this router's
         ("other_waiting_count", np.float32),
         ("kv_cache_utilization_ratio", np.float32),  # as sampled; NaN = not said
-        ("running_limit", np.float32),  # batch seen while requests waited; inf = none waited
+        ("running_limit", np.float32),  # batch seen while requests waited for a place; inf = none did
         ("prefill_tokens_per_second", np.float32),  # recent mean at `prefill_at`
         ("prefill_at", np.float64),
     ]
@@ -57,6 +57,7 @@ LOAD_WINDOW_SECONDS = 15.0
 PREFILL_WINDOW_SECONDS = 5.0
 _DEFAULT_CONTEXT_TOKENS = 512.0
 _LEAST_REMAINING_SHARE = 0.25
+_ARRIVING_SECONDS = 0.5
 
 
 def new_loads(experts: int) -> npt.NDArray[np.void]:
@@ -74,6 +75,22 @@ def new_arrivals() -> npt.NDArray[np.void]:
 
 
 @compiled
+def _arriving(ledger: Ledger, expert: int, moment: float, requests: float) -> float:
+    """Return how many of an expert's requests may have come too late for the iteration under way at a moment.
+
+    Those of other routers are taken to come as those of this one; one more than seen may be on its way.
+    """
+    arriving = 1.0
+    for k in range(ledger.open_count[expert] - 1, -1, -1):
+        arrival_at = ledger.entry[ledger.order[expert, k]].arrival_at
+        if arrival_at <= moment - _ARRIVING_SECONDS:
+            break
+        if arrival_at <= moment:
+            arriving += 1.0
+    return arriving * requests / (open_at(ledger, expert, moment) + 1.0)
+
+
+@compiled
 def observe(
     ledger: Ledger,
     loads: npt.NDArray[np.void],
@@ -85,13 +102,14 @@ def observe(
 ) -> None:
     """Take a load sample of one expert; NaN = the server did not say.
 
-    A sample without a running count says nothing of other routers' requests, so what was known of them stays.
+    A sample without a running count says nothing of other routers' requests, so what was known of them stays. Requests
+    that wait tell that the batch is full only if there are more than have just come: those wait for the next iteration.
     """
     load = loads[expert]
     load.sampled_at = sampled_at
     load.kv_cache_utilization_ratio = kv_cache_utilization_ratio
     load.running_limit = np.inf
-    if waiting > 0.0 and running > 0.0:
+    if running > 0.0 and waiting > _arriving(ledger, expert, sampled_at, running + waiting):
         load.running_limit = running
     if np.isnan(running):
         return
