@@ -28,7 +28,7 @@ ENTRY = np.dtype(
     ]
 )
 
-_ENDED_KEPT = 64
+_ENDED_KEPT = 512  # a hundred ends a second between a sample and its arrival five seconds later
 
 
 class Ledger(NamedTuple):
@@ -45,7 +45,7 @@ class Ledger(NamedTuple):
     free_count: npt.NDArray[np.int32]
     """Height of that stack, [1]."""
     ended: npt.NDArray[np.float64]
-    """Ring of (arrival, end) of requests that ended lately, [X, 64, 2]."""
+    """Ring of (arrival, end) of requests that ended lately, [X, 512, 2]."""
     ended_count: npt.NDArray[np.int64]
     """Requests ever ended per expert, [X]."""
 
