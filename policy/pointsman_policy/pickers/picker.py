@@ -5,9 +5,9 @@ for each expert (higher is better) and returns the index of its choice, or DROP.
 same in the router and in the simulator.
 """
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any, NamedTuple
 
 import numba
@@ -37,6 +37,12 @@ def kernel_signature() -> Any:
     return numba.types.int64(state_type(), vector, numba.types.float64, vector)
 
 
+@functools.cache
+def _pointer(kernel: Kernel) -> CompiledPointer:
+    """Return a kernel compiled once, whatever the parameters that pickers run it with."""
+    return CompiledPointer(kernel, kernel_signature())
+
+
 @dataclass(frozen=True)
 class Picker:
     """A routing rule.
@@ -61,10 +67,10 @@ class Picker:
     def __post_init__(self) -> None:
         object.__setattr__(self, "_parameters", np.asarray(self.parameters, np.float64))
 
-    @cached_property
+    @property
     def pointer(self) -> CompiledPointer:
         """The compiled kernel; compiling takes seconds unless it is cached on disk."""
-        return CompiledPointer(self.kernel, kernel_signature())
+        return _pointer(self.kernel)
 
     def pick(self, state: RoutingState, uniform: float) -> Pick:
         """Choose an expert.
