@@ -4,7 +4,10 @@
 
     PointsmanError
     ├── DocumentError      a file or document from the user is wrong; says where and what to do
-    └── PickError          a picker cannot answer for this state
+    ├── PickError          a picker cannot answer for this state
+    ├── ListenError        an emulated server cannot have its address
+    ├── OverloadError      an emulated server holds as many requests as it can
+    └── RequestError       an emulated server refuses a request; carries what its client is told
 """
 
 
@@ -28,3 +31,30 @@ class DocumentError(PointsmanError):
 
 class PickError(PointsmanError):
     """A picker cannot choose: no candidate is allowed, or the state is not what it was made for."""
+
+
+class ListenError(PointsmanError):
+    """An emulated server cannot listen on its address; the message says why."""
+
+
+class OverloadError(PointsmanError):
+    """An emulated server holds as many requests as it can; trying again later is right."""
+
+
+class RequestError(PointsmanError):
+    """An emulated server refuses a request. The message is meant for the client.
+
+    Args:
+        message: What is wrong and what to do.
+        status: HTTP status.
+        kind: The error's type in the body, as vLLM names it.
+        field: The request's field that is wrong, None = not one.
+    """
+
+    def __init__(
+        self, message: str, *, status: int = 400, kind: str = "BadRequestError", field: str | None = None
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.kind = kind
+        self.field = field
