@@ -22,14 +22,18 @@ ESTIMATE = np.dtype(
         ("ntpot_seconds", np.float32),
         ("slo_probability", np.float32),  # that all objectives are met
         ("impact", np.float32),  # expected QoS lost among requests already there, >= 0
+        ("health", np.float32),  # mean P(meets objectives) of the requests already there; 1 if there are none
         ("work_seconds", np.float32),  # expert-seconds that the request takes, see work_seconds()
     ]
 )
 
 DEFAULT_PESSIMISM = 1.0
 DEFAULT_SPREAD = 0.25
+DEFAULT_LENGTH_SPREAD = 0.5
 _SMALLEST_SPREAD = 0.02
 _LARGEST_PREFILL_SHARE = 0.6
+_LENGTH_QUANTILES = (-1.2816, -0.5244, 0.0, 0.5244, 1.2816)
+"""Five equally likely points of a standard normal: an integral over the answer's length."""
 
 
 @compiled
@@ -119,83 +123,88 @@ def _iterations_until_free(state: RoutingState, e: int, completions: float, fall
 
 
 @compiled
-def _slot_loss(slot: Record, wait: float, remaining: float, iteration: float, delay: float, spread: float) -> float:
-    """Return the expected quality that a delay costs one request: q * (P(meets) before - P(meets) after)."""
+def _slot_chances(
+    slot: Record, wait: float, remaining: float, iteration: float, delay: float, spread: float
+) -> tuple[float, float]:
+    """Return P(one request meets its objectives) without and with a delay."""
     total = slot.generated_tokens + remaining
-    ahead = wait + remaining * iteration
-    loss_before = 1.0
-    loss_after = 1.0
+    before = 1.0
+    after = 1.0
     if slot.ntpot_objective_seconds > 0.0:
+        ahead = wait + remaining * iteration
         limit = slot.ntpot_objective_seconds * total - slot.age_seconds
         scale = max(spread * ahead, _SMALLEST_SPREAD * slot.ntpot_objective_seconds * total)
-        loss_before = min(loss_before, normal_cdf((limit - ahead) / scale))
-        loss_after = min(loss_after, normal_cdf((limit - ahead - delay) / scale))
+        before = min(before, normal_cdf((limit - ahead) / scale))
+        after = min(after, normal_cdf((limit - ahead - delay) / scale))
     if slot.tpot_objective_seconds > 0.0 and total > 1.0:
+        ahead = remaining * iteration
         limit = slot.tpot_objective_seconds * (total - 1.0) - slot.decode_age_seconds
-        decode = remaining * iteration
-        scale = max(spread * decode, _SMALLEST_SPREAD * slot.tpot_objective_seconds * total)
-        loss_before = min(loss_before, normal_cdf((limit - decode) / scale))
-        loss_after = min(loss_after, normal_cdf((limit - decode - delay) / scale))
+        scale = max(spread * ahead, _SMALLEST_SPREAD * slot.tpot_objective_seconds * total)
+        before = min(before, normal_cdf((limit - ahead) / scale))
+        after = min(after, normal_cdf((limit - ahead - delay) / scale))
     if slot.ttft_objective_seconds > 0.0 and slot.generated_tokens < 1.0:
         limit = slot.ttft_objective_seconds - slot.age_seconds
         scale = max(spread * wait, _SMALLEST_SPREAD * slot.ttft_objective_seconds)
         met = normal_cdf((limit - wait) / scale)  # first-come order: a later request does not delay the first token
-        loss_before = min(loss_before, met)
-        loss_after = min(loss_after, met)
-    return float(slot.predicted_quality) * max(loss_before - loss_after, 0.0)
+        before = min(before, met)
+        after = min(after, met)
+    return before, after
 
 
 @compiled
-def _impact(state: RoutingState, e: int, wait: float, iteration: float, output_tokens: float, spread: float) -> float:
-    """Return the expected QoS lost among the requests on expert e if the new one joins them after `wait` seconds."""
+def _harm(
+    state: RoutingState, e: int, wait: float, iteration: float, output_tokens: float, spread: float, row: Record
+) -> None:
+    """Write impact and health of expert e into its estimate, if the new request joins the others after `wait` seconds."""
     expert = state.expert[e]
     prompt = state.request[0].prompt_tokens
-    loss = 0.0
-    listed = 0
-    for r in range(state.running.shape[1]):
-        if not state.running_mask[e, r]:
-            break
-        slot = state.running[e, r]
-        remaining = slot.predicted_output_tokens - slot.generated_tokens
-        delay = added_delay(
-            prompt,
-            output_tokens,
-            remaining - wait / iteration,
-            expert.per_sequence_seconds,
-            expert.per_context_token_seconds,
-            expert.per_prefill_token_seconds,
-        )
-        if delay > 0.0:
-            loss += _slot_loss(slot, 0.0, remaining, iteration, delay, spread)
-        listed += 1
-    if 0 < listed < expert.running_request_count:
-        loss *= expert.running_request_count / listed
-    waiting_loss = 0.0
-    queued = 0
-    for w in range(state.waiting.shape[1]):
-        if not state.waiting_mask[e, w]:
-            break
-        slot = state.waiting[e, w]
-        own_wait = wait * (w + 1.0) / (expert.waiting_request_count + 1.0)
-        remaining = slot.predicted_output_tokens - slot.generated_tokens
-        delay = added_delay(
-            prompt,
-            output_tokens,
-            remaining - (wait - own_wait) / iteration,
-            expert.per_sequence_seconds,
-            expert.per_context_token_seconds,
-            expert.per_prefill_token_seconds,
-        )
-        if delay > 0.0:
-            waiting_loss += _slot_loss(slot, own_wait, remaining, iteration, delay, spread)
-        queued += 1
-    if 0 < queued < expert.waiting_request_count:
-        waiting_loss *= expert.waiting_request_count / queued
-    return loss + waiting_loss
+    impact = 0.0
+    chances = 0.0
+    known = 0
+    for waiting in range(2):
+        slots = state.running[e]
+        mask = state.running_mask[e]
+        total = float(expert.running_request_count)
+        if waiting == 1:
+            slots = state.waiting[e]
+            mask = state.waiting_mask[e]
+            total = float(expert.waiting_request_count)
+        loss = 0.0
+        listed = 0
+        for k in range(mask.shape[0]):
+            if not mask[k]:
+                break
+            slot = slots[k]
+            own_wait = 0.0
+            if waiting == 1:
+                own_wait = wait * (k + 1.0) / (total + 1.0)
+            remaining = slot.predicted_output_tokens - slot.generated_tokens
+            delay = added_delay(
+                prompt,
+                output_tokens,
+                remaining - (wait - own_wait) / iteration,
+                expert.per_sequence_seconds,
+                expert.per_context_token_seconds,
+                expert.per_prefill_token_seconds,
+            )
+            before, after = _slot_chances(slot, own_wait, remaining, iteration, delay, spread)
+            loss += slot.predicted_quality * max(before - after, 0.0)
+            chances += before
+            listed += 1
+        known += listed
+        if 0 < listed < total:
+            loss *= total / listed
+        impact += loss
+    row.impact = impact
+    row.health = 1.0
+    if known > 0:
+        row.health = chances / known
 
 
 @compiled
-def estimate(state: RoutingState, e: int, pessimism: float, spread: float, out: npt.NDArray[np.void]) -> None:
+def estimate(
+    state: RoutingState, e: int, pessimism: float, spread: float, length_spread: float, out: npt.NDArray[np.void]
+) -> None:
     """Predict the request on expert e.
 
     Args:
@@ -203,6 +212,7 @@ def estimate(state: RoutingState, e: int, pessimism: float, spread: float, out: 
         e: Index of the expert.
         pessimism: Predicted times are multiplied by this; above 1 errs high.
         spread: Standard deviation of the relative error of times that lie ahead, above 0.
+        length_spread: Standard deviation of the logarithm of the answer's length around its prediction.
         out: ESTIMATE rows, [E]; row e is written.
     """
     expert = state.expert[e]
@@ -241,32 +251,40 @@ def estimate(state: RoutingState, e: int, pessimism: float, spread: float, out: 
     tpot = pessimism * (fixed + expert.per_context_token_seconds * 0.5 * output) / (1.0 - stall)
     ntpot = (ttft + (output - 1.0) * tpot) / output
 
-    probability = 1.0
+    chance = 1.0
     if request.ttft_objective_seconds > 0.0:
-        probability = min(probability, normal_cdf((request.ttft_objective_seconds - ttft) / (spread * ttft)))
+        chance = min(chance, normal_cdf((request.ttft_objective_seconds - ttft) / (spread * ttft)))
     if request.tpot_objective_seconds > 0.0:
-        probability = min(probability, normal_cdf((request.tpot_objective_seconds - tpot) / (spread * tpot)))
+        chance = min(chance, normal_cdf((request.tpot_objective_seconds - tpot) / (spread * tpot)))
+    probability = chance
     if request.ntpot_objective_seconds > 0.0:
-        probability = min(probability, normal_cdf((request.ntpot_objective_seconds - ntpot) / (spread * ntpot)))
+        probability = 0.0
+        for z in _LENGTH_QUANTILES:
+            length = max(output * math.exp(length_spread * (z - 0.5 * length_spread)), 1.0)
+            latency = tpot + (ttft - tpot) / length
+            met = normal_cdf((request.ntpot_objective_seconds - latency) / (spread * latency))
+            probability += min(chance, met) / len(_LENGTH_QUANTILES)
     row = out[e]
     row.ttft_seconds = ttft
     row.tpot_seconds = tpot
     row.ntpot_seconds = ntpot
     row.slo_probability = probability
-    row.impact = _impact(state, e, wait, now, output, spread)
+    _harm(state, e, wait, now, output, spread, row)
     limit = tightest(request.tpot_objective_seconds, request.ntpot_objective_seconds)
     row.work_seconds = work_seconds(state, e, prompt, output, limit)
 
 
 @compiled
-def estimate_all(state: RoutingState, pessimism: float, spread: float, out: npt.NDArray[np.void]) -> None:
+def estimate_all(
+    state: RoutingState, pessimism: float, spread: float, length_spread: float, out: npt.NDArray[np.void]
+) -> None:
     """Predict the request on every expert, allowed or not; see `estimate`."""
     for e in range(state.expert.shape[0]):
-        estimate(state, e, pessimism, spread, out)
+        estimate(state, e, pessimism, spread, length_spread, out)
 
 
 def estimates(state: RoutingState) -> npt.NDArray[np.void]:
-    """Return ESTIMATE rows, [E], with the default pessimism and spread."""
+    """Return ESTIMATE rows, [E], with the default pessimism and spreads."""
     out = np.zeros(len(state.expert), ESTIMATE)
-    estimate_all(state, DEFAULT_PESSIMISM, DEFAULT_SPREAD, out)
+    estimate_all(state, DEFAULT_PESSIMISM, DEFAULT_SPREAD, DEFAULT_LENGTH_SPREAD, out)
     return out

@@ -1,26 +1,39 @@
 """ImpactGreedy: the request's own expected QoS, less the harm to others, less the price of the capacity it takes.
 
-``score_e = quality_e * P(meets objectives) - w * impact_e - price * work_e / mean work``; the best expert is taken, and
-a request whose best score is below the threshold is shed where admission allows it. All parameters are functions of the
-load: rows of (load, w, price, threshold, pessimism, spread), interpolated linearly and constant beyond the ends.
-Pessimism and spread go to the latency estimates, the price is in QoS per mean request's share of capacity.
+For each expert e::
+
+    score_e = q_e * P_e  -  w * impact_e  -  health_e * (price * work_e / W  +  waste * (1 - P_e) * yield_e / Y)
+
+q_e is the predicted quality, P_e the probability of meeting the objectives, impact_e the expected QoS lost among the
+requests already there, work_e the expert-seconds that the request takes and W those of a mean request. yield_e = q_e /
+work_e is what the expert earns per second, Y its mean over the experts: a request that will be late anyway should waste
+an expert that earns little, or one whose own requests are late already (health_e, the mean chance of those there, is then
+near 0). The best score is taken; one below the threshold is shed where admission allows it.
+
+Pessimism and spreads go to the latency estimates. All parameters are functions of the load: two tables, one for requests
+that must be served and one for those that may be shed, interpolated linearly and constant beyond their ends.
 """
 
 import numpy as np
 import numpy.typing as npt
 
 from pointsman_policy.latency.estimator import ESTIMATE, estimate
-from pointsman_policy.pickers.picker import Picker, best
+from pointsman_policy.pickers.picker import Picker, allowed_count, best
 from pointsman_policy.state import DROP, RoutingState
 
-COLUMNS = ("load", "impact_weight", "price", "threshold", "pessimism", "spread")
+COLUMNS = ("load", "impact_weight", "price", "waste", "threshold", "pessimism", "spread", "length_spread")
 _WIDTH = len(COLUMNS)
 _NEAR_TIE = 0.002
 
-DEFAULT_PARAMETERS = (
-    (0.5, 1.0, 0.02, 0.00, 1.05, 0.15),
-    (0.9, 1.0, 0.10, 0.05, 1.05, 0.15),
-    (1.3, 1.0, 0.20, 0.10, 1.05, 0.15),
+MUST_SERVE = (
+    (0.5, 1.0, 0.02, 0.0, 0.00, 1.05, 0.15, 0.5),
+    (0.9, 1.0, 0.10, 0.5, 0.00, 1.05, 0.15, 0.5),
+    (1.3, 1.0, 0.20, 1.0, 0.00, 1.05, 0.15, 0.5),
+)
+MAY_DROP = (
+    (0.5, 1.0, 0.02, 0.0, 0.00, 1.05, 0.15, 0.5),
+    (0.9, 1.0, 0.10, 0.1, 0.05, 1.05, 0.15, 0.5),
+    (1.3, 1.0, 0.20, 0.2, 0.10, 1.05, 0.15, 0.5),
 )
 
 
@@ -28,26 +41,37 @@ def _kernel(
     state: RoutingState, parameters: npt.NDArray[np.float64], uniform: float, scores: npt.NDArray[np.float64]
 ) -> int:
     request = state.request[0]
+    half = parameters.shape[0] // 2
+    table = parameters[:half].reshape(-1, _WIDTH)
+    if request.may_drop > 0.0:
+        table = parameters[half:].reshape(-1, _WIDTH)
     load = float(request.load_ratio)
-    rows = parameters.shape[0] // _WIDTH
     low = 0
-    while low < rows - 2 and load > parameters[(low + 1) * _WIDTH]:
+    while low < table.shape[0] - 2 and load > table[low + 1, 0]:
         low += 1
-    high = min(low + 1, rows - 1)
-    span = parameters[high * _WIDTH] - parameters[low * _WIDTH]
+    high = min(low + 1, table.shape[0] - 1)
     share = 0.0
-    if span > 0.0:
-        share = min(max((load - parameters[low * _WIDTH]) / span, 0.0), 1.0)
-    at = parameters[low * _WIDTH : (low + 1) * _WIDTH] * (1.0 - share)
-    at = at + parameters[high * _WIDTH : (high + 1) * _WIDTH] * share
-    estimates = np.zeros(scores.shape[0], ESTIMATE)
-    for e in range(scores.shape[0]):
-        estimate(state, e, at[4], at[5], estimates)
-        row = estimates[e]
-        own = state.candidate[e].predicted_quality * row.slo_probability
-        scores[e] = own - at[1] * row.impact - at[2] * row.work_seconds / max(request.mean_work_seconds, 1e-9)
+    if table[high, 0] > table[low, 0]:
+        share = min(max((load - table[low, 0]) / (table[high, 0] - table[low, 0]), 0.0), 1.0)
+    row = table[low] * (1.0 - share) + table[high] * share
+    impact_weight, price, waste, threshold = row[1], row[2], row[3], row[4]
+    pessimism, spread, length_spread = row[5], row[6], row[7]
+
+    experts = scores.shape[0]
+    estimates = np.zeros(experts, ESTIMATE)
+    mean_yield = 0.0
+    for e in range(experts):
+        estimate(state, e, pessimism, spread, length_spread, estimates)
+        if state.allowed[e]:
+            mean_yield += state.candidate[e].predicted_quality / estimates[e].work_seconds / allowed_count(state)
+    for e in range(experts):
+        one = estimates[e]
+        quality = state.candidate[e].predicted_quality
+        taken = price * one.work_seconds / max(request.mean_work_seconds, 1e-9)
+        wasted = waste * (1.0 - one.slo_probability) * quality / one.work_seconds / max(mean_yield, 1e-9)
+        scores[e] = quality * one.slo_probability - impact_weight * one.impact - one.health * (taken + wasted)
     choice = best(state, scores, _NEAR_TIE, uniform)
-    if request.may_drop > 0.0 and scores[choice] < at[3]:
+    if request.may_drop > 0.0 and scores[choice] < threshold:
         return DROP
     return choice
 
@@ -56,5 +80,5 @@ PICKER = Picker(
     "ImpactGreedy",
     _kernel,
     "the best own expected QoS, less the harm to others and the price of capacity",
-    parameters=tuple(value for row in DEFAULT_PARAMETERS for value in row),
+    parameters=tuple(value for row in MUST_SERVE + MAY_DROP for value in row),
 )

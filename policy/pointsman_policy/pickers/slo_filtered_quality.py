@@ -7,7 +7,13 @@ share of each objective that a prediction may use up.
 import numpy as np
 import numpy.typing as npt
 
-from pointsman_policy.latency.estimator import ESTIMATE, estimate
+from pointsman_policy.latency.estimator import (
+    DEFAULT_LENGTH_SPREAD,
+    DEFAULT_PESSIMISM,
+    DEFAULT_SPREAD,
+    ESTIMATE,
+    estimate,
+)
 from pointsman_policy.pickers.picker import Picker, best
 from pointsman_policy.state import DROP, RoutingState
 
@@ -23,7 +29,7 @@ def _kernel(
     request = state.request[0]
     meets_any = False
     for e in range(experts):
-        estimate(state, e, 1.0, 0.25, rows)
+        estimate(state, e, DEFAULT_PESSIMISM, DEFAULT_SPREAD, DEFAULT_LENGTH_SPREAD, rows)
         row = rows[e]
         used = 0.0
         if request.ttft_objective_seconds > 0.0:

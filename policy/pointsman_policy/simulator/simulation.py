@@ -4,6 +4,7 @@ The loop gives the picker exactly what a router would have: its own ledger, dead
 load samples that arrive late, and outcomes that arrive late. The truth, the engine, is seen through these only.
 """
 
+import math
 import time
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -12,14 +13,18 @@ import numpy as np
 import numpy.typing as npt
 
 from pointsman_policy.compiled import compiled
-from pointsman_policy.latency.estimator import ESTIMATE, estimate
+from pointsman_policy.latency.estimator import (
+    DEFAULT_LENGTH_SPREAD,
+    DEFAULT_PESSIMISM,
+    DEFAULT_SPREAD,
+    ESTIMATE,
+    estimate,
+)
 from pointsman_policy.ledger import Ledger, close_entry, new_ledger, open_entry
 from pointsman_policy.pickers.picker import Picker
 from pointsman_policy.reckoning import BELIEF, count_arrival, new_arrivals, new_loads, note_prefill, observe, reckon
 from pointsman_policy.simulator.engine import COEFFICIENTS, Engine, advance, enqueue, generated, new_engine
 from pointsman_policy.state import DROP, RoutingState, empty_state
-
-_SAMPLES_ON_THE_WAY = 64
 
 
 class Requests(NamedTuple):
@@ -132,14 +137,7 @@ def simulate(
     n = len(requests.arrival_at)
     experts = len(fleet.coefficients)
     engine = new_engine(fleet.coefficients, fleet.kv_capacity, fleet.maximum_running, n)
-    samples = _Samples(
-        at=np.zeros(_SAMPLES_ON_THE_WAY),
-        running=np.zeros((_SAMPLES_ON_THE_WAY, experts), np.int64),
-        waiting=np.zeros((_SAMPLES_ON_THE_WAY, experts), np.int64),
-        context=np.zeros((_SAMPLES_ON_THE_WAY, experts)),
-        taken=np.zeros(1, np.int64),
-        seen=np.zeros(1, np.int64),
-    )
+    samples = _new_samples(_samples_on_the_way(requests, visibility), experts)
     may_drop = np.zeros(n, np.bool_)
     if admission == "ShedHopeless":
         may_drop[:] = True
@@ -153,7 +151,8 @@ def simulate(
             visibility.telemetry_delay,
             visibility.outcome_delay,
             visibility.progress_interval,
-        ]
+        ],
+        np.float64,
     )
     uniforms = rng.random(n)
     pointer = picker.pointer
@@ -184,6 +183,25 @@ def simulate(
         busy_seconds=engine.expert["busy_seconds"],
         preemption_count=int(engine.expert["preemption_count"].sum()),
         wall_seconds=time.perf_counter() - started,
+    )
+
+
+def _samples_on_the_way(requests: Requests, visibility: Visibility) -> int:
+    """Return how many samples must be kept so that the newest one that has reached the router is among them."""
+    if visibility.telemetry_interval > 0.0:
+        return 2 * (math.ceil(visibility.telemetry_delay / visibility.telemetry_interval) + 2)
+    before = np.searchsorted(requests.arrival_at, requests.arrival_at - visibility.telemetry_delay)
+    return int((np.arange(len(before)) - before).max(initial=0)) + 2
+
+
+def _new_samples(count: int, experts: int) -> _Samples:
+    return _Samples(
+        at=np.zeros(count),
+        running=np.zeros((count, experts), np.int64),
+        waiting=np.zeros((count, experts), np.int64),
+        context=np.zeros((count, experts)),
+        taken=np.zeros(1, np.int64),
+        seen=np.zeros(1, np.int64),
     )
 
 
@@ -236,7 +254,7 @@ def _run(
             continue
         slots[i] = _open(requests, i, x, ledger)
         if needs_slots:
-            estimate(state, x, 1.0, 0.25, estimates)
+            estimate(state, x, DEFAULT_PESSIMISM, DEFAULT_SPREAD, DEFAULT_LENGTH_SPREAD, estimates)
             ledger.entry[slots[i]].expected_first_token_at = now + estimates[x].ttft_seconds
             note_prefill(loads, x, now, requests.prompt_tokens[i])
         enqueue(engine, x, i, requests.prompt_tokens[i], requests.output_tokens[i, x], now)

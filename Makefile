@@ -1,0 +1,51 @@
+# Every command that people and CI use. `make help` lists them.
+VENV := .venv
+BIN := $(VENV)/bin
+PYTHON ?= python3
+OUT ?= out
+SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
+SYSTEM_PACKAGES := prometheus python3-venv
+
+.PHONY: help setup demo test lint format bench protos clean
+
+help:  ## List the commands.
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */  make \1\t/'
+
+setup: $(VENV)/.installed  ## Install system packages and the virtual environment; the others do it by themselves.
+
+$(VENV)/.installed: pyproject.toml constraints.txt Makefile
+	@if ! command -v prometheus >/dev/null || ! $(PYTHON) -c 'import ensurepip, venv' 2>/dev/null; then \
+	  if command -v apt-get >/dev/null; then \
+	    $(SUDO) apt-get update -qq && $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(SYSTEM_PACKAGES); \
+	  else echo "install these first: $(SYSTEM_PACKAGES)" >&2; exit 1; fi; fi
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check 'pip>=25.1'
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[demo]' --group dev
+	@touch $@
+
+demo: setup  ## Send a trace through a real Envoy to emulated experts under five routing rules, and compare them.
+	$(BIN)/pointsman demo --out $(OUT)/demo
+
+test: setup lint  ## Lint, type-check and run every test.
+	$(BIN)/python -m pytest
+
+lint: setup  ## Check style, types and layers.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: setup  ## Format the code.
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: setup  ## Measure what docs/benchmarks.md quotes.
+	$(BIN)/pointsman bench speed
+	$(BIN)/pointsman bench sim --out $(OUT)/bench-sim
+	$(BIN)/pointsman bench transport
+
+protos: setup  ## Write the Python stubs beside the protos.
+	PYTHON=$(CURDIR)/$(BIN)/python proto/generate.sh
+
+clean:  ## Remove the virtual environment and everything generated.
+	rm -rf $(VENV) $(OUT) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
