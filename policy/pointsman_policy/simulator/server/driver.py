@@ -75,6 +75,8 @@ class Load:
     """Ever."""
     token_gap_seconds: Histogram
     """Time between two tokens of an answer."""
+    busy_seconds: float
+    """Spent in iterations, ever."""
 
 
 class ExpertDriver:
@@ -174,10 +176,12 @@ class ExpertDriver:
             preemptions=int(expert["preemption_count"]),
             generated_tokens=int(self._deliveries.token_count[0]),
             token_gap_seconds=gaps,
+            busy_seconds=float(expert["busy_seconds"]),
         )
 
     def _wake(self) -> None:
         self._timer = None
+        self.statistics.lateness_seconds.observe(self._clock() - self._timer_at)
         self._catch_up()
         self._schedule()
 

@@ -1,4 +1,7 @@
-"""An emulated server's metrics in the text format of Prometheus, with the names of old and new versions of vLLM."""
+"""An emulated server's metrics in the text format of Prometheus.
+
+They have the names of old and new versions of vLLM. What only an emulation can tell has names of its own.
+"""
 
 import itertools
 from collections.abc import Iterator, Mapping
@@ -7,6 +10,7 @@ from pointsman_policy.simulator.server.driver import Load
 from pointsman_policy.simulator.server.statistics import Histogram, Statistics
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+_VLLM, _OWN = "vllm:", "pointsman_expert_"
 _KV_BLOCK_TOKENS = 16
 _ESCAPES = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
 
@@ -19,6 +23,7 @@ def render_metrics(model_name: str, kv_capacity_tokens: int, load: Load, statist
         _cache_lines(kv_capacity_tokens),
         _total_lines(labels, load, statistics),
         _histogram_lines(labels, load, statistics),
+        _own_lines(labels, load, statistics),
     )
     return ("\n".join(lines) + "\n").encode()
 
@@ -67,25 +72,34 @@ def _histogram_lines(labels: Mapping[str, str], load: Load, statistics: Statisti
         yield from _buckets(name, labels, histogram)
 
 
-def _buckets(name: str, labels: Mapping[str, str], histogram: Histogram) -> Iterator[str]:
+def _own_lines(labels: Mapping[str, str], load: Load, statistics: Statistics) -> Iterator[str]:
+    description = "Time in which the expert had work, seconds."
+    yield from _metric("busy_seconds_total", "counter", description, labels, load.busy_seconds, prefix=_OWN)
+    yield from _head("lateness_seconds", "histogram", "How late tokens were told of, seconds.", prefix=_OWN)
+    yield from _buckets("lateness_seconds", labels, statistics.lateness_seconds, prefix=_OWN)
+
+
+def _buckets(name: str, labels: Mapping[str, str], histogram: Histogram, prefix: str = _VLLM) -> Iterator[str]:
     bounds = (*(repr(float(bound)) for bound in histogram.bounds), "+Inf")
     cumulative = list(itertools.accumulate(histogram.counts))
     for bound, count in zip(bounds, cumulative, strict=True):
-        yield _sample(f"{name}_bucket", {**labels, "le": bound}, count)
-    yield _sample(f"{name}_count", labels, cumulative[-1])
-    yield _sample(f"{name}_sum", labels, histogram.sum)
+        yield _sample(f"{name}_bucket", {**labels, "le": bound}, count, prefix)
+    yield _sample(f"{name}_count", labels, cumulative[-1], prefix)
+    yield _sample(f"{name}_sum", labels, histogram.sum, prefix)
 
 
-def _metric(name: str, kind: str, description: str, labels: Mapping[str, str], value: float) -> Iterator[str]:
-    yield from _head(name, kind, description)
-    yield _sample(name, labels, value)
+def _metric(
+    name: str, kind: str, description: str, labels: Mapping[str, str], value: float, prefix: str = _VLLM
+) -> Iterator[str]:
+    yield from _head(name, kind, description, prefix)
+    yield _sample(name, labels, value, prefix)
 
 
-def _head(name: str, kind: str, description: str) -> Iterator[str]:
-    yield f"# HELP vllm:{name} {description}"
-    yield f"# TYPE vllm:{name} {kind}"
+def _head(name: str, kind: str, description: str, prefix: str = _VLLM) -> Iterator[str]:
+    yield f"# HELP {prefix}{name} {description}"
+    yield f"# TYPE {prefix}{name} {kind}"
 
 
-def _sample(name: str, labels: Mapping[str, str], value: float) -> str:
+def _sample(name: str, labels: Mapping[str, str], value: float, prefix: str = _VLLM) -> str:
     written = ",".join(f'{key}="{text.translate(_ESCAPES)}"' for key, text in labels.items())
-    return f"vllm:{name}{{{written}}} {float(value)!r}"
+    return f"{prefix}{name}{{{written}}} {float(value)!r}"

@@ -17,6 +17,7 @@ END_TO_END_BOUNDS = (
     *(0.3, 0.5, 0.8, 1.0, 1.5, 2.0, 2.5, 5.0, 10.0, 15.0, 20.0, 30.0, 40.0, 50.0, 60.0),
     *(120.0, 240.0, 480.0, 960.0, 1920.0, 7680.0),
 )
+LATENESS_BOUNDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 FINISHED_REASONS = ("stop", "length", "abort")
 """Why an answer ended: by itself, at the request's limit, or because the client left."""
 
@@ -51,3 +52,5 @@ class Statistics:
     """Of answers that were not aborted."""
     finished: dict[str, int] = field(default_factory=lambda: dict.fromkeys(FINISHED_REASONS, 0))
     """By reason."""
+    lateness_seconds: Histogram = field(default_factory=lambda: Histogram(LATENESS_BOUNDS))
+    """How much later than due tokens were told of; if that is long, the machine is too slow for the emulation."""

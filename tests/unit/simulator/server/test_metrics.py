@@ -10,10 +10,11 @@ def scrape(model_name: str = "small") -> dict[str, Metric]:
     gaps = Histogram(TOKEN_GAP_BOUNDS)
     for seconds in (0.01, 0.02, 100.0):
         gaps.observe(seconds)
-    load = Load(3, 4, 0.25, 5, 60, gaps)
+    load = Load(3, 4, 0.25, 5, 60, gaps, 7.5)
     statistics = Statistics(prompt_tokens=70)
     statistics.finished["length"] += 2
     statistics.ttft_seconds.observe(0.3)
+    statistics.lateness_seconds.observe(0.003)
     text = render_metrics(model_name, 8_000, load, statistics).decode()
     return {family.name: family for family in text_string_to_metric_families(text)}
 
@@ -63,6 +64,15 @@ def test_histograms_are_cumulative_and_there_under_both_names() -> None:
         assert value(families, name, f"{name}_sum") == 100.03
     assert value(families, "time_to_first_token_seconds", "time_to_first_token_seconds_count") == 1
     assert value(families, "e2e_request_latency_seconds", "e2e_request_latency_seconds_count") == 0
+
+
+def test_what_only_an_emulation_knows_has_names_of_its_own() -> None:
+    families = scrape()
+    busy = families["pointsman_expert_busy_seconds"]
+    assert (busy.type, [one.value for one in busy.samples]) == ("counter", [7.5])
+    lateness = families["pointsman_expert_lateness_seconds"]
+    late = {one.labels["le"]: one.value for one in lateness.samples if "le" in one.labels}
+    assert (late["0.002"], late["0.005"], late["+Inf"]) == (0, 1, 1)
 
 
 def test_every_series_is_labelled_as_vllm_labels_it() -> None:
