@@ -36,6 +36,8 @@ from pointsman_operator.serving.envoy_clusters import (
 _SUBSET_NAMESPACE = "envoy.lb.subset_hint"
 _DECISION_NAMESPACE = "pointsman"
 _ACCESS_LOG_NAME = "pointsman"
+DECISION_ID_HEADER = "x-pointsman-decision-id"
+"""Response header by which a client can ask why its request went where it did: `pointsman explain ID`."""
 
 # Only where the expert did not begin the work: a prompt that kills one expert must not be sent to the next.
 _RETRY_ON = "connect-failure,refused-stream,reset-before-request,retriable-status-codes"
@@ -165,10 +167,19 @@ def _connection_manager(settings: EnvoySettings) -> JsonObject:
         "http_filters": _http_filters(settings),
         "route_config": {
             "name": "openai",
-            "virtual_hosts": [{"name": "openai", "domains": ["*"], "routes": routes}],
+            "virtual_hosts": [{"name": "openai", "domains": ["*"], "routes": routes, **_decision_id(settings)}],
         },
         **_access_log(settings.router_addresses),
     }
+
+
+def _decision_id(settings: EnvoySettings) -> JsonObject:
+    """Tell the client its decision; what an expert itself says under that name is not passed on."""
+    if not settings.router_addresses:
+        return {}
+    value = f"%DYNAMIC_METADATA({_DECISION_NAMESPACE}:decision_id)%"
+    header = {"header": {"key": DECISION_ID_HEADER, "value": value}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
+    return {"response_headers_to_remove": [DECISION_ID_HEADER], "response_headers_to_add": [header]}
 
 
 def _strip_headers() -> JsonObject:

@@ -31,6 +31,12 @@ async def test_an_entry_names_decision_and_expert(stack: "Stack") -> None:
     assert entry.response.response_code.value == 200
 
 
+async def test_a_client_is_told_its_decision(stack: "Stack") -> None:
+    stack.router.destination = stack.experts["a"].address
+    async with stack.post(stream=True) as response:
+        assert response.headers["x-pointsman-decision-id"] == stack.router.decisions[-1]
+
+
 async def test_a_plain_answer_gives_its_usage(stack: "Stack") -> None:
     _, tokens = await outcome(stack, max_tokens=5_000)
     assert tokens["streaming"] is False
