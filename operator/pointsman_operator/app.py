@@ -12,11 +12,11 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry
 
 from pointsman_operator.discovery.file import ExpertFile, PolicyFile
+from pointsman_operator.metrics import Metrics, TelemetryCount
 from pointsman_operator.router import Router
 from pointsman_operator.serving.admin import admin_app
 from pointsman_operator.serving.destinations import Destinations
 from pointsman_operator.serving.envoy_config import write_endpoints
-from pointsman_operator.serving.metrics import Metrics, TelemetryCount
 from pointsman_operator.serving.server import RouterServer, ServerSettings
 from pointsman_operator.settings import RouterSettings
 from pointsman_operator.telemetry.pollers import Pollers

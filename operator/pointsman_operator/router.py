@@ -13,9 +13,9 @@ from pointsman_operator.decision import Decision, ExpertView, Explanation, Outco
 from pointsman_operator.discovery.endpoint import Endpoint
 from pointsman_operator.discovery.store import matching
 from pointsman_operator.errors import NoExpertError, ShedError, UnknownDecisionError, UnknownModelError
+from pointsman_operator.metrics import Metrics
 from pointsman_operator.picking import AnyPicker, Chosen, PickerChain
 from pointsman_operator.routerpolicy import RESERVED_MODEL_NAME, RouterPolicy
-from pointsman_operator.serving.metrics import Metrics
 from pointsman_operator.state.in_flight import InFlight
 from pointsman_operator.state.policy_view import PolicyView
 from pointsman_operator.telemetry.sample import LoadSample

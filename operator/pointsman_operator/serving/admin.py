@@ -9,7 +9,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from pointsman_operator.decision import Routing
 from pointsman_operator.errors import RouteError
-from pointsman_operator.serving.metrics import Metrics
+from pointsman_operator.metrics import Metrics
 from pointsman_policy.experts import Expert
 
 

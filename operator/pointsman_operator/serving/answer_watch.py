@@ -3,8 +3,8 @@
 from collections.abc import Callable, Mapping
 
 from pointsman_operator.decision import Outcome, OutcomeStatus, Routing
+from pointsman_operator.metrics import Metrics
 from pointsman_operator.serving.answer import AnswerReader
-from pointsman_operator.serving.metrics import Metrics
 from pointsman_operator.serving.reporting import report
 
 PROGRESS_INTERVAL_SECONDS = 1.0

@@ -3,8 +3,8 @@
 from pointsman.envoy.v3 import external_processor_pb2 as pb
 from pointsman_operator.decision import Decision, RouteQuery, Routing
 from pointsman_operator.errors import NoExpertError, RequestTooLargeError, RouteError
+from pointsman_operator.metrics import Metrics
 from pointsman_operator.serving import ext_proc_messages as messages
-from pointsman_operator.serving.metrics import Metrics
 from pointsman_operator.serving.model_rewrite import rewrite_model
 from pointsman_operator.serving.openai_request import read_request
 

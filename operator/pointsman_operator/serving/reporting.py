@@ -5,7 +5,7 @@ from typing import Literal
 
 from pointsman_operator.decision import Outcome, Routing
 from pointsman_operator.errors import UnknownDecisionError
-from pointsman_operator.serving.metrics import Metrics, Surface
+from pointsman_operator.metrics import Metrics, Surface
 
 logger = logging.getLogger(__name__)
 

@@ -17,8 +17,8 @@ from pointsman_operator.decision import (
 )
 from pointsman_operator.discovery.endpoint import Endpoint
 from pointsman_operator.errors import DROPPED_REASON_HEADER, RouteError, UnknownDecisionError
+from pointsman_operator.metrics import Metrics
 from pointsman_operator.serving import routing_requests
-from pointsman_operator.serving.metrics import Metrics
 
 SERVICE_NAME = "pointsman.routing.v1.RoutingService"
 

@@ -14,9 +14,9 @@ from grpc_reflection.v1alpha import reflection
 from pointsman.envoy.v3 import access_log_pb2_grpc
 from pointsman.routing.v1 import routing_pb2_grpc
 from pointsman_operator.decision import Routing
+from pointsman_operator.metrics import Metrics
 from pointsman_operator.serving import access_log, ext_proc, routing_service
 from pointsman_operator.serving.destinations import Destinations
-from pointsman_operator.serving.metrics import Metrics
 
 LIVENESS_SERVICES: Final = ("liveness",)
 READINESS_SERVICES: Final = (

@@ -25,8 +25,8 @@ from pointsman_operator.decision import (
 )
 from pointsman_operator.discovery.endpoint import Endpoint
 from pointsman_operator.errors import NoExpertError, UnknownDecisionError, UnknownModelError
+from pointsman_operator.metrics import Metrics
 from pointsman_operator.serving.destinations import Destinations
-from pointsman_operator.serving.metrics import Metrics
 from pointsman_operator.serving.server import RouterServer, ServerSettings
 from pointsman_policy.experts import Expert
 

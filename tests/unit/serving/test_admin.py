@@ -8,8 +8,8 @@ from aiohttp.web import Application, Request
 from tests.unit.serving.conftest import ADDRESSES, FakeRouting
 
 from pointsman_operator.decision import Outcome, OutcomeStatus, RouteQuery
+from pointsman_operator.metrics import Metrics
 from pointsman_operator.serving.admin import admin_app
-from pointsman_operator.serving.metrics import Metrics
 
 Client = TestClient[Request, Application]
 

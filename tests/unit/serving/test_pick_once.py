@@ -23,10 +23,10 @@ from tests.unit.serving.conftest import (
 from pointsman.envoy.v3 import external_processor_pb2 as pb
 from pointsman_operator.decision import OutcomeStatus
 from pointsman_operator.errors import ShedError
+from pointsman_operator.metrics import Metrics
 from pointsman_operator.serving.conversation import Conversation, MalformedStreamError
 from pointsman_operator.serving.destinations import Destinations
 from pointsman_operator.serving.ext_proc import begin
-from pointsman_operator.serving.metrics import Metrics
 
 BOTH = ",".join(ADDRESSES)
 

@@ -11,8 +11,8 @@ from pointsman.routing.v1 import routing_pb2 as pb
 from pointsman.routing.v1 import routing_pb2_grpc
 from pointsman_operator.decision import ObjectiveOverrides, OutcomeStatus
 from pointsman_operator.errors import NoExpertError, ShedError
+from pointsman_operator.metrics import Metrics
 from pointsman_operator.serving.destinations import Destinations
-from pointsman_operator.serving.metrics import Metrics
 
 
 @pytest.fixture

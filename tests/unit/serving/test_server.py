@@ -26,8 +26,8 @@ from tests.unit.serving.conftest import (
 from pointsman.envoy.v3 import access_log_pb2, access_log_pb2_grpc
 from pointsman.envoy.v3 import external_processor_pb2 as pb
 from pointsman_operator.decision import OutcomeStatus, RouteQuery
+from pointsman_operator.metrics import Metrics
 from pointsman_operator.serving.destinations import Destinations
-from pointsman_operator.serving.metrics import Metrics
 from pointsman_operator.serving.server import RouterServer, ServerSettings
 
 SERVING = health_pb2.HealthCheckResponse.SERVING

@@ -6,7 +6,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from pointsman_operator.decision import ExpertView, OutcomeStatus
 from pointsman_operator.discovery.endpoint import Endpoint
-from pointsman_operator.serving.metrics import LABEL_CAP, OTHER, CappedLabel, Metrics, TelemetryCount
+from pointsman_operator.metrics import LABEL_CAP, OTHER, CappedLabel, Metrics, TelemetryCount
 from pointsman_policy.experts import Expert
 
 
