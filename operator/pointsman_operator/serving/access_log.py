@@ -17,8 +17,8 @@ from google.protobuf.struct_pb2 import Struct
 from pointsman.envoy.v3 import access_log_pb2 as pb
 from pointsman.envoy.v3 import access_log_pb2_grpc
 from pointsman_operator.decision import Outcome, OutcomeStatus, Routing
+from pointsman_operator.metrics import Metrics
 from pointsman_operator.serving.answer import Usage, count_tokens, read_usage
-from pointsman_operator.serving.metrics import Metrics
 from pointsman_operator.serving.reporting import ReportResult, report
 
 logger = logging.getLogger(__name__)
@@ -28,10 +28,13 @@ DECISION_NAMESPACE = "pointsman"
 TOKENS_NAMESPACE = "pointsman.tokens"
 
 EntryResult = Literal["no_decision", "other_type", "malformed"] | ReportResult
-_UPSTREAM_FLAGS = (
+_FAILURE_FLAGS = (
+    "upstream_request_timeout",
     "upstream_remote_reset",
     "upstream_connection_failure",
     "upstream_connection_termination",
+    "stream_idle_timeout",
+    "duration_timeout",
     "upstream_protocol_error",
 )
 _EMPTY = Struct()
@@ -111,11 +114,12 @@ def _status(entry: pb.HttpAccessLogEntry) -> OutcomeStatus:
     if common.access_log_type == pb.DOWNSTREAM_PERIODIC:
         return OutcomeStatus.IN_PROGRESS
     flags = common.response_flags
-    if any(getattr(flags, name) for name in _UPSTREAM_FLAGS):
+    if any(getattr(flags, name) for name in _FAILURE_FLAGS):
         return OutcomeStatus.FAILED
     if flags.downstream_connection_termination or flags.downstream_remote_reset:
         return OutcomeStatus.CANCELLED
-    return OutcomeStatus.COMPLETED if 200 <= entry.response.response_code.value < 300 else OutcomeStatus.FAILED
+    answered = 200 <= entry.response.response_code.value < 300 and not flags.local_reset
+    return OutcomeStatus.COMPLETED if answered else OutcomeStatus.FAILED
 
 
 def _output_tokens(tokens: Struct, usage: Usage | None) -> int | None:

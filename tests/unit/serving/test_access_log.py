@@ -8,8 +8,8 @@ from tests.unit.serving.conftest import FakeRouting
 
 from pointsman.envoy.v3 import access_log_pb2 as pb
 from pointsman_operator.decision import Outcome, OutcomeStatus, RouteQuery
+from pointsman_operator.metrics import Metrics
 from pointsman_operator.serving.access_log import AccessLogServicer, MalformedEntryError, read_outcome
-from pointsman_operator.serving.metrics import Metrics
 
 START = 1_700_000_000
 STREAMED = {"streaming": True, "events": 12.0, "first_event_seconds": START + 0.25, "done": True}
@@ -95,6 +95,11 @@ def test_tokens_are_stated_or_counted_or_unknown(tokens: dict[str, Any] | None, 
         (200, {"upstream_remote_reset": True}, OutcomeStatus.FAILED),
         (200, {"upstream_connection_termination": True}, OutcomeStatus.FAILED),
         (503, {"upstream_connection_failure": True}, OutcomeStatus.FAILED),
+        (504, {"upstream_request_timeout": True}, OutcomeStatus.FAILED),
+        (200, {"stream_idle_timeout": True}, OutcomeStatus.FAILED),
+        (200, {"duration_timeout": True}, OutcomeStatus.FAILED),
+        (200, {"local_reset": True}, OutcomeStatus.FAILED),
+        (200, {"local_reset": True, "downstream_connection_termination": True}, OutcomeStatus.CANCELLED),
         (500, {}, OutcomeStatus.FAILED),
         (400, {}, OutcomeStatus.FAILED),
         (0, {}, OutcomeStatus.FAILED),

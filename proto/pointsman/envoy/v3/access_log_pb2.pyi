@@ -91,20 +91,28 @@ class SocketAddress(_message.Message):
     def __init__(self, address: _Optional[str] = ..., port_value: _Optional[int] = ...) -> None: ...
 
 class ResponseFlags(_message.Message):
-    __slots__ = ("upstream_remote_reset", "upstream_connection_failure", "upstream_connection_termination", "downstream_connection_termination", "upstream_protocol_error", "downstream_remote_reset")
+    __slots__ = ("upstream_request_timeout", "local_reset", "upstream_remote_reset", "upstream_connection_failure", "upstream_connection_termination", "downstream_connection_termination", "stream_idle_timeout", "duration_timeout", "upstream_protocol_error", "downstream_remote_reset")
+    UPSTREAM_REQUEST_TIMEOUT_FIELD_NUMBER: _ClassVar[int]
+    LOCAL_RESET_FIELD_NUMBER: _ClassVar[int]
     UPSTREAM_REMOTE_RESET_FIELD_NUMBER: _ClassVar[int]
     UPSTREAM_CONNECTION_FAILURE_FIELD_NUMBER: _ClassVar[int]
     UPSTREAM_CONNECTION_TERMINATION_FIELD_NUMBER: _ClassVar[int]
     DOWNSTREAM_CONNECTION_TERMINATION_FIELD_NUMBER: _ClassVar[int]
+    STREAM_IDLE_TIMEOUT_FIELD_NUMBER: _ClassVar[int]
+    DURATION_TIMEOUT_FIELD_NUMBER: _ClassVar[int]
     UPSTREAM_PROTOCOL_ERROR_FIELD_NUMBER: _ClassVar[int]
     DOWNSTREAM_REMOTE_RESET_FIELD_NUMBER: _ClassVar[int]
+    upstream_request_timeout: bool
+    local_reset: bool
     upstream_remote_reset: bool
     upstream_connection_failure: bool
     upstream_connection_termination: bool
     downstream_connection_termination: bool
+    stream_idle_timeout: bool
+    duration_timeout: bool
     upstream_protocol_error: bool
     downstream_remote_reset: bool
-    def __init__(self, upstream_remote_reset: _Optional[bool] = ..., upstream_connection_failure: _Optional[bool] = ..., upstream_connection_termination: _Optional[bool] = ..., downstream_connection_termination: _Optional[bool] = ..., upstream_protocol_error: _Optional[bool] = ..., downstream_remote_reset: _Optional[bool] = ...) -> None: ...
+    def __init__(self, upstream_request_timeout: _Optional[bool] = ..., local_reset: _Optional[bool] = ..., upstream_remote_reset: _Optional[bool] = ..., upstream_connection_failure: _Optional[bool] = ..., upstream_connection_termination: _Optional[bool] = ..., downstream_connection_termination: _Optional[bool] = ..., stream_idle_timeout: _Optional[bool] = ..., duration_timeout: _Optional[bool] = ..., upstream_protocol_error: _Optional[bool] = ..., downstream_remote_reset: _Optional[bool] = ...) -> None: ...
 
 class HttpRequestProperties(_message.Message):
     __slots__ = ("request_id",)
