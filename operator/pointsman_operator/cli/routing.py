@@ -86,7 +86,7 @@ def experts(model: Model = "auto", target: Target = _DEFAULT_TARGET, as_json: Js
             "yes" if expert.ready else "[red]no[/]",
             f"{expert.running_request_count:.1f}",
             f"{expert.waiting_request_count:.1f}",
-            f"{expert.kv_cache_utilization_ratio:.0%}",
+            f"{expert.kv_cache_utilization_ratio:.0%}" if expert.HasField("kv_cache_utilization_ratio") else _MISSING,
             f"{expert.telemetry_age_seconds:.1f} s" if expert.HasField("telemetry_age_seconds") else "[yellow]never[/]",
             str(expert.in_flight_count),
             f"{expert.quality_prior:.2f}",
