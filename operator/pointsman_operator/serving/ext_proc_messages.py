@@ -20,6 +20,9 @@ SUBSET_NAMESPACE = "envoy.lb.subset_hint"
 SERVED_KEY = "x-gateway-destination-endpoint-served"
 POINTSMAN_NAMESPACE = "pointsman"
 DECISION_ID_KEY = "decision_id"
+MAX_RETRIES_HEADER = "x-envoy-max-retries"
+"""Limits Envoy's retries of one request, so that it stays among the endpoints of the pick."""
+MOST_RETRIES = 3
 TEST_SELECTION_HEADER = "test-epp-endpoint-selection"
 TEST_SERVED_HEADER = "x-conformance-test-served-endpoint"
 
@@ -213,6 +216,7 @@ def _subset(message: pb.ProcessingRequest) -> frozenset[str] | None:
 def _set_destination(common: pb.CommonResponse, response: pb.ProcessingResponse, destination: Destination) -> None:
     common.clear_route_cache = True
     _set_header(common.header_mutation, DESTINATION_KEY, destination.addresses.encode())
+    _set_header(common.header_mutation, MAX_RETRIES_HEADER, b"%d" % min(destination.addresses.count(","), MOST_RETRIES))
     if destination.body is not None:
         _set_header(common.header_mutation, "content-length", b"%d" % len(destination.body))
     fields = response.dynamic_metadata.fields

@@ -32,6 +32,7 @@ from pointsman_operator.serving.destinations import Destinations
 from pointsman_operator.serving.ext_proc import begin
 
 BOTH = ",".join(ADDRESSES)
+PICK_HEADERS = {"x-gateway-destination-endpoint": BOTH, "x-envoy-max-retries": "1"}
 DONE = b"data: [DONE]\n\n"
 
 
@@ -96,7 +97,7 @@ def test_a_body_is_answered_only_at_its_end_however_it_is_split(
     *early, last = in_chunks(body, size)
     assert gateway.send_all(early) == []
     headers, *bodies = gateway.send(last)
-    assert set_headers(headers.request_headers.response.header_mutation) == {"x-gateway-destination-endpoint": BOTH}
+    assert set_headers(headers.request_headers.response.header_mutation) == PICK_HEADERS
     assert headers.request_headers.response.clear_route_cache
     assert metadata(headers) == {
         "envoy.lb": {"x-gateway-destination-endpoint": BOTH},

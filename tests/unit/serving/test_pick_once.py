@@ -29,6 +29,7 @@ from pointsman_operator.serving.destinations import Destinations
 from pointsman_operator.serving.ext_proc import begin
 
 BOTH = ",".join(ADDRESSES)
+PICK_HEADERS = {"x-gateway-destination-endpoint": BOTH, "x-envoy-max-retries": "1"}
 
 
 def start(destinations: Destinations, first: pb.ProcessingRequest) -> tuple[Conversation, list[pb.ProcessingResponse]]:
@@ -52,7 +53,7 @@ def ask(
 def test_the_pick_is_told_as_header_and_metadata_and_ends_the_stream(destinations: Destinations) -> None:
     _, answer = ask(destinations, chat())
     common = answer.request_body.response
-    assert set_headers(common.header_mutation) == {"x-gateway-destination-endpoint": BOTH}
+    assert set_headers(common.header_mutation) == PICK_HEADERS
     assert common.clear_route_cache
     assert not common.HasField("body_mutation")
     assert metadata(answer) == {
@@ -73,7 +74,7 @@ def test_a_request_without_body_is_routed_by_its_headers(destinations: Destinati
     routing.model_rewrite = "qwen-0.5b"
     first = request_headers(GET_HEADERS, mode="BUFFERED", end_of_stream=True)
     conversation, (answer,) = start(destinations, first)
-    assert set_headers(answer.request_headers.response.header_mutation) == {"x-gateway-destination-endpoint": BOTH}
+    assert set_headers(answer.request_headers.response.header_mutation) == PICK_HEADERS
     assert conversation.finished
     assert routing.queries[0].model == ""
 
@@ -264,3 +265,12 @@ def test_a_pick_that_was_delivered_stays_open_for_the_access_log(
     conversation, _ = ask(destinations, chat())
     conversation.closed(delivered=True)
     assert routing.open == {"decision-1"}
+
+
+@pytest.mark.parametrize(("listed", "retries"), [(1, "0"), (2, "1"), (4, "3"), (6, "3")])
+def test_retries_stay_within_the_list(
+    destinations: Destinations, routing: FakeRouting, listed: int, retries: str
+) -> None:
+    routing.endpoints = (routing.endpoints * listed)[:listed]
+    _, answer = ask(destinations, chat())
+    assert set_headers(answer.request_body.response.header_mutation)["x-envoy-max-retries"] == retries
