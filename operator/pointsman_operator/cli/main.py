@@ -3,7 +3,6 @@
 import logging
 import sys
 
-import click
 import grpc
 import typer
 from rich.console import Console
@@ -34,16 +33,14 @@ FAILURE = 1
 
 
 def main() -> None:
-    """Run the command line; known errors become one line and an exit code, without a traceback."""
+    """Run the command line; known errors become one line and an exit code, without a traceback.
+
+    Wrong usage is typer's to report. A command that ends with another code than 0 raises `typer.Exit`.
+    """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     error_console = Console(stderr=True, highlight=False, soft_wrap=True)
     try:
-        code = app(standalone_mode=False)
-    except click.exceptions.Abort:
-        sys.exit(130)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
+        app()
     except PointsmanError as error:
         error_console.print(f"[red]Error:[/] {_escape(str(error))}")
         sys.exit(USAGE_ERROR)
@@ -53,7 +50,6 @@ def main() -> None:
     except (OSError, RuntimeError) as error:
         error_console.print(f"[red]Error:[/] {_escape(str(error))}")
         sys.exit(FAILURE)
-    sys.exit(code if isinstance(code, int) else 0)
 
 
 def _escape(text: str) -> str:
