@@ -3,6 +3,7 @@
 ::
 
     pointsman_policy.errors.PointsmanError
+    ├── PartError                  a process that the demo or a benchmark needs is missing, does not start, or dies
     ├── TelemetryError             no load at all can be read from a source now
     └── RouteError                 a request cannot be routed; carries HTTP status, gRPC code name and drop reason
         ├── InvalidRequestError        400  INVALID_ARGUMENT
@@ -18,6 +19,10 @@ from typing import ClassVar
 from pointsman_policy.errors import PointsmanError
 
 DROPPED_REASON_HEADER = "x-llm-d-request-dropped-reason"
+
+
+class PartError(PointsmanError):
+    """A process that was to be started is missing, does not get ready, or ends early; the message has its last words."""
 
 
 class TelemetryError(PointsmanError):

@@ -1,0 +1,101 @@
+"""`pointsman bench`: rules in the simulator, the simulator's own speed, and what the router costs a request."""
+
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import typer
+import yaml
+from rich.console import Console
+
+from pointsman_operator.cli.extras import needs_extra
+from pointsman_operator.demo.settings import DEFAULT_PICKERS
+from pointsman_operator.routerpolicy import API_VERSION
+
+app = typer.Typer(help="Measure: rules in the simulator, the simulator itself, the transport.", no_args_is_help=True)
+
+_PICKERS = list(DEFAULT_PICKERS)
+_LABELS = {"pointsman.io/bench": "transport"}
+
+
+@app.command("sim")
+def sim(
+    scenario: Annotated[
+        list[Path] | None, typer.Option(help="Scenario document; may be given several times; default: the packaged.")
+    ] = None,
+    picker: Annotated[list[str], typer.Option(help="A rule to compare; may be given several times.")] = _PICKERS,
+    seeds: Annotated[str, typer.Option(help="Seeds, separated by commas; three or more give better intervals.")] = (
+        "1,2,3"
+    ),
+    out: Annotated[Path, typer.Option(help="Folder for report.html and results.json.")] = Path("out/bench-sim"),
+) -> None:
+    """Compare rules offline: every scenario at each of its loads, the same requests for all rules."""
+    with needs_extra("simulator"):
+        from pointsman_operator.cli.bench_sim import bench_sim
+        from pointsman_policy.simulator.sample import scenario_paths
+    if not bench_sim(scenario or list(scenario_paths()), picker, _integers(seeds), out, Console()):
+        raise typer.Exit(130)
+
+
+@app.command("speed")
+def speed(
+    requests: Annotated[int, typer.Option(min=1, help="Simulated requests in one run.")] = 100_000,
+    repeats: Annotated[int, typer.Option(min=1, help="Timed runs of each rule.")] = 5,
+) -> None:
+    """Measure how many requests the simulator does per second and core."""
+    with needs_extra("simulator"):
+        from pointsman_policy.evaluation.speed import measure_speed, speed_table
+    Console().print(speed_table(measure_speed(requests=requests, repeats=repeats)))
+
+
+@app.command("transport")
+def transport(
+    rate: Annotated[float, typer.Option(min=1, max=100_000, help="Requests per second.")] = 200.0,
+    prompt_bytes: Annotated[int, typer.Option(min=1, max=16 << 20, help="Length of each prompt.")] = 1024,
+    seconds: Annotated[float, typer.Option(min=1, max=86_400, help="Of load on each way, all rounds together.")] = 20.0,
+    rounds: Annotated[int, typer.Option(min=1, max=100, help="How often the load changes ways.")] = 5,
+    seed: Annotated[int, typer.Option(min=0, help="Of the arrivals.")] = 1,
+) -> None:
+    """Measure what the router adds to a request through Envoy: latency and CPU time."""
+    with needs_extra("demo"):
+        from pointsman_operator.cli.bench_transport import TransportSettings, run
+        from pointsman_operator.demo.processes import find_envoy, free_address, pointsman
+    upstream, router = free_address("127.0.0.1"), free_address("127.0.0.1")
+    with tempfile.TemporaryDirectory(prefix="pointsman-bench-") as name:
+        policy, experts = Path(name) / "policy.yaml", Path(name) / "experts.yaml"
+        policy.write_text(yaml.safe_dump(_policy()), "utf-8")
+        expert = {"name": "only", "endpoint": upstream, "model": "only", "labels": _LABELS}
+        experts.write_text(yaml.safe_dump({"experts": [expert]}), "utf-8")
+        options = ("--policy", policy, "--experts", experts, "--listen", router, "--admin-port", 0)
+        settings = TransportSettings(
+            envoy=find_envoy(),
+            router_command=tuple(pointsman("router", *map(str, options))),
+            router_address=router,
+            upstream_address=upstream,
+            rate=rate,
+            prompt_bytes=prompt_bytes,
+            seconds=seconds,
+            rounds=rounds,
+            seed=seed,
+        )
+        run(settings, Console())
+
+
+def _policy() -> dict[str, object]:
+    return {
+        "apiVersion": API_VERSION,
+        "kind": "RouterPolicy",
+        "metadata": {"name": "transport"},
+        "spec": {
+            "modelName": "edge-chat",
+            "experts": {"selector": {"matchLabels": _LABELS}},
+            "telemetry": {"source": "DirectScrape"},
+        },
+    }
+
+
+def _integers(text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise typer.BadParameter(f"must be integers separated by commas, such as 1,2,3, not {text!r}") from None

@@ -1,0 +1,147 @@
+"""What the demo found: figures, comparison, files, and whether to believe them."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from pointsman_operator.demo.health import Health
+from pointsman_operator.demo.scoreboard import Scoreboard
+from pointsman_operator.demo.settings import DemoSettings
+from pointsman_policy.evaluation.bench import BenchRun, compare_runs, write_results, write_text
+from pointsman_policy.evaluation.comparison import Comparison, RuleRun
+from pointsman_policy.evaluation.metrics import Figures, Outcomes, figures
+from pointsman_policy.evaluation.paired import batches, paired_difference
+from pointsman_policy.evaluation.report import demo_report, finding
+from pointsman_policy.evaluation.table import difference, figures_table, percent
+
+REFERENCE = "ImpactGreedy"
+"""The rule that the others are compared with, if it runs."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DemoResult:
+    """Everything that a run found."""
+
+    out: Path
+    comparison: Comparison
+    runs: Mapping[str, RuleRun]
+    outcomes: Mapping[str, Outcomes]
+    problems: Mapping[str, Counter[str]]
+    """Why requests failed, by rule."""
+    health: Health
+    explanation: str
+
+    @property
+    def report(self) -> Path:
+        """The HTML report."""
+        return self.out / "report.html"
+
+    @property
+    def results(self) -> Path:
+        """The figures as JSON."""
+        return self.out / "results.json"
+
+
+def choose_decision(scoreboard: Scoreboard) -> str | None:
+    """Return the id of a decision worth explaining: a late one of the reference rule that did not take the best model.
+
+    The first of the last quarter is taken, so that the router still knows it; None if there is none at all.
+    """
+    tally = scoreboard.tallies.get(REFERENCE) or next(iter(scoreboard.tallies.values()))
+    quality = scoreboard.workload.requests.quality.mean(axis=0)
+    columns = scoreboard.workload.expert_of()
+    best = max(columns, key=lambda model: float(quality[columns[model]]))
+    answered = [report for report in tally.reports if report.status == "answered" and report.decision_id]
+    recent = answered[len(answered) * 3 // 4 :]
+    elsewhere = [report for report in recent if report.model != best]
+    return next((report.decision_id for report in [*elsewhere, *recent]), None)
+
+
+def summarise(
+    out: Path,
+    scoreboard: Scoreboard,
+    settings: DemoSettings,
+    health: Health,
+    busy_seconds: Mapping[str, float | None],
+    explanation: str,
+) -> DemoResult:
+    """Compute the figures, and write `report.html` and `results.json`.
+
+    Args:
+        out: Folder for them.
+        scoreboard: What became of the requests, at least one.
+        settings: Has the seed.
+        health: How the run went.
+        busy_seconds: Of each rule's experts; None = not known.
+        explanation: Of one decision.
+
+    Raises:
+        OSError: If a file cannot be written.
+    """
+    workload = scoreboard.workload
+    outcomes, runs = {}, {}
+    for picker, tally in scoreboard.tallies.items():
+        ended = tally.outcomes()
+        if ended is None or len(ended) != len(workload.requests):
+            raise ValueError("a finished run has an end for each request")
+        outcomes[picker] = ended
+        runs[picker] = RuleRun(picker, settings.seed, figures(ended, busy_seconds[picker]), batches(ended.qos()))
+    bench_runs = [BenchRun(workload.scenario, workload.load, run) for run in runs.values()]
+    comparison = compare_runs(bench_runs)[0]
+    problems = {picker: tally.problems for picker, tally in scoreboard.tallies.items()}
+    result = DemoResult(out, comparison, runs, outcomes, problems, health, explanation)
+    write_results(result.results, bench_runs, complete=True)
+    write_text(result.report, demo_report("Pointsman: demo", _notes(result), comparison, outcomes))
+    return result
+
+
+def _notes(result: DemoResult) -> list[str]:
+    telemetry = "read by the router itself"
+    if result.health.prometheus_queries is not None:
+        telemetry = f"through Prometheus ({result.health.prometheus_queries} queries answered)"
+    return [
+        "Measured at the clients: real requests through a real Envoy, which asks the router, to emulated experts that "
+        "stream tokens at the speed of their profiles. All rules ran at the same time on the same requests, each with "
+        f"a fleet of its own. Load of the experts: {telemetry}.",
+        result.health.verdict(),
+    ]
+
+
+def show(result: DemoResult, console: Console) -> None:
+    """Print the result."""
+    comparison = result.comparison
+    for cell in comparison.cells:
+        found: list[tuple[str, Figures]] = [(one.picker, one.figures) for one in cell.results]
+        console.print(figures_table(f"{comparison.title}, {cell.title}", found, comparison.best))
+    if len(result.runs) > 1:
+        console.print(differences_table(result))
+    console.print(finding(comparison), markup=False, highlight=False)
+    for picker, reasons in result.problems.items():
+        for reason, count in reasons.most_common(3):
+            console.print(f"{picker}: {count} requests failed: {reason}", markup=False, highlight=False, style="dim")
+    if result.explanation:
+        console.print("\n[bold]Why one request went where it did[/] (pointsman explain)")
+        console.print(result.explanation, markup=False, highlight=False, soft_wrap=True)
+    shares = ", ".join(f"{name} {share:.0%}" for name, share in result.health.cpu_shares.items())
+    console.print(f"\nCPU, of one core: {shares}", highlight=False, style="dim")
+    problems = any(result.health.problems())
+    console.print(result.health.verdict(), highlight=False, style="bold red" if problems else "green")
+    console.print(f"Report: {result.report}\nFigures: {result.results}", highlight=False, soft_wrap=True)
+
+
+def differences_table(result: DemoResult) -> Table:
+    """Return the mean QoS of the reference rule less that of each other one, paired."""
+    reference = REFERENCE if REFERENCE in result.runs else result.comparison.best
+    of_reference = result.runs[reference]
+    table = Table(title=f"Mean QoS of {reference} less that of", title_justify="left", title_style="bold")
+    for heading in ("Rule", "Difference (95 %)", "Relative"):
+        table.add_column(heading, justify="left" if heading == "Rule" else "right")
+    for picker in result.comparison.ranking:
+        if picker != reference:
+            paired = paired_difference([(of_reference.seed, of_reference.qos, result.runs[picker].qos)])
+            table.add_row(picker, difference(paired), percent(paired.relative))
+    return table
