@@ -6,23 +6,25 @@ import signal
 import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 
 import numpy as np
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
+from pointsman_operator.configuration import Configuration
 from pointsman_operator.discovery.file import ExpertFile, PolicyFile
 from pointsman_operator.metrics import Metrics, TelemetryCount
+from pointsman_operator.problems import Problems
 from pointsman_operator.router import Router
 from pointsman_operator.serving.admin import admin_app
 from pointsman_operator.serving.destinations import Destinations
-from pointsman_operator.serving.envoy_config import write_endpoints
+from pointsman_operator.serving.envoy_endpoints import EnvoyEndpoints
 from pointsman_operator.serving.server import RouterServer, ServerSettings
 from pointsman_operator.settings import RouterSettings
 from pointsman_operator.telemetry.pollers import Pollers
 from pointsman_operator.telemetry.protocols import TelemetryCounts
 from pointsman_operator.telemetry.source import make_source
-from pointsman_policy.errors import DocumentError
 from pointsman_policy.pickers.registry import PICKERS
 
 _LOGGER = logging.getLogger(__name__)
@@ -38,13 +40,49 @@ async def run_router(settings: RouterSettings, started: Callable[[tuple[int, ...
         started: Called with the gRPC ports and the admin port once the router listens.
 
     Raises:
-        DocumentError: If policies or experts are unusable at the start.
-        RuntimeError: If an address cannot be listened on.
+        DocumentError: If policies or experts are unusable at the start, or Envoy's file cannot be written.
+        OSError: If the admin address cannot be listened on.
+        RuntimeError: If a gRPC address cannot be listened on.
     """
     stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    parts = _assemble(settings)
+    parts.configuration.start()
+    router, metrics = parts.router, parts.metrics
+    server = RouterServer(
+        router, metrics, Destinations(router, metrics), ServerSettings(addresses=settings.grpc_addresses)
+    )
+    admin = admin_app(router, metrics, lambda: "draining" if stop.is_set() else router.not_ready(), parts.problems)
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(parts.pollers.close)
+        admin_port = await _serve_admin(stack, settings, admin)
+        ports = await server.start()
+        for run in (parts.policies.run(), parts.experts.run(), _tick(parts, server)):
+            stack.callback(asyncio.create_task(run).cancel)
+        _LOGGER.info("Serving gRPC on %s (ports %s), admin on port %d", settings.grpc_addresses, ports, admin_port)
+        if started is not None:
+            started(ports, admin_port)
+        await stop.wait()
+        _LOGGER.info("Draining")
+        await server.drain(settings.drain_notice_seconds, settings.drain_grace_seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    policies: PolicyFile
+    experts: ExpertFile
+    router: Router
+    metrics: Metrics
+    pollers: Pollers
+    configuration: Configuration
+
+    def problems(self) -> Problems:
+        telemetry = {policy.key: "" for policy in self.policies.policies()}
+        return Problems(self.configuration.problems(), telemetry | self.pollers.problems())
+
+
+def _assemble(settings: RouterSettings) -> _Parts:
     policies = PolicyFile(settings.policies, PICKERS.keys())
     experts = ExpertFile(settings.experts)
     metrics = Metrics(CollectorRegistry())
@@ -58,46 +96,15 @@ async def run_router(settings: RouterSettings, started: Callable[[tuple[int, ...
     )
     counts = TelemetryCounts()
     pollers = Pollers(make_source, router.endpoints, router.observe, counts)
-
-    def configure() -> None:
-        router.configure(policies.policies(), experts.endpoints(), experts.profiles)
-        pollers.follow(policies.policies())
-        if settings.envoy_endpoints is not None:
-            ready = [endpoint.address for endpoint in experts.endpoints() if endpoint.expert.ready]
-            write_endpoints(settings.envoy_endpoints, ready)
-
-    def reconfigure(_: object) -> None:
-        try:
-            configure()
-        except (DocumentError, OSError) as error:
-            _LOGGER.error("The change is not in effect: %s", error)
-
-    configure()
-    policies.subscribe(reconfigure)
-    experts.subscribe(reconfigure)
+    envoy = None if settings.envoy_endpoints is None else EnvoyEndpoints(settings.envoy_endpoints, time.monotonic)
+    parts = _Parts(
+        policies, experts, router, metrics, pollers, Configuration(policies, experts, router, pollers, envoy)
+    )
     metrics.watch_open_decisions(router.open_decisions)
     metrics.watch_experts(router.views)
-    metrics.watch_telemetry(lambda: _telemetry_counts(counts))
-
-    server = RouterServer(
-        router,
-        metrics,
-        Destinations(router, metrics),
-        ServerSettings(addresses=settings.grpc_addresses),
-    )
-    async with AsyncExitStack() as stack:
-        stack.push_async_callback(pollers.close)
-        admin_port = await _serve_admin(stack, settings, admin_app(router, metrics, router.not_ready))
-        ports = await server.start()
-        background = [asyncio.create_task(one) for one in (policies.run(), experts.run(), _tick(router, server))]
-        for task in background:
-            stack.callback(task.cancel)
-        _LOGGER.info("Serving gRPC on %s (ports %s), admin on port %d", settings.grpc_addresses, ports, admin_port)
-        if started is not None:
-            started(ports, admin_port)
-        await stop.wait()
-        _LOGGER.info("Draining")
-        await server.drain(settings.drain_notice_seconds, settings.drain_grace_seconds)
+    metrics.watch_telemetry(lambda: _telemetry_counts(counts, router))
+    metrics.watch_problems(parts.problems)
+    return parts
 
 
 async def _serve_admin(stack: AsyncExitStack, settings: RouterSettings, app: web.Application) -> int:
@@ -108,14 +115,19 @@ async def _serve_admin(stack: AsyncExitStack, settings: RouterSettings, app: web
     return int(runner.addresses[0][1])
 
 
-async def _tick(router: Router, server: RouterServer) -> None:
-    """Do what time alone brings: readiness, expiry of decisions and of load samples."""
+async def _tick(parts: _Parts, server: RouterServer) -> None:
+    """Do what time alone brings: changes that had to wait, readiness, expiry of decisions and of load samples."""
     while True:
-        await server.set_ready(ready=not router.not_ready())
-        router.expire()
+        try:
+            parts.configuration.complete()
+            await server.set_ready(ready=not parts.router.not_ready())
+            parts.router.expire()
+        except Exception:
+            _LOGGER.exception("Upkeep failed; trying again")
         await asyncio.sleep(_TICK_SECONDS)
 
 
-def _telemetry_counts(counts: TelemetryCounts) -> list[TelemetryCount]:
-    known = counts.samples.keys() | counts.problems.keys()
+def _telemetry_counts(counts: TelemetryCounts, router: Router) -> list[TelemetryCount]:
+    """Return the counts of the experts that there are now."""
+    known = {view.endpoint.address for _, view in router.views()}
     return [TelemetryCount(one, counts.samples[one], counts.problems[one]) for one in sorted(known)]

@@ -13,6 +13,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from pointsman_operator.decision import ExpertView, OutcomeStatus
+from pointsman_operator.problems import Problems
 
 OTHER = "other"
 LABEL_CAP = 200
@@ -236,6 +237,10 @@ class Metrics:
         """Export samples and problems of each endpoint, read at each scrape."""
         self.registry.register(_Telemetry(read))
 
+    def watch_problems(self, read: Callable[[], Problems]) -> None:
+        """Export whether there are problems, read at each scrape."""
+        self.registry.register(_Problems(read))
+
 
 def _latency_histogram(infix: str, word: str, kind: LatencyKind, registry: CollectorRegistry) -> Histogram:
     return Histogram(
@@ -302,3 +307,28 @@ class _Telemetry(Collector):
             problems.add_metric([count.endpoint], count.problems)
         yield samples
         yield problems
+
+
+class _Problems(Collector):
+    def __init__(self, read: Callable[[], Problems]) -> None:
+        self._read = read
+
+    def describe(self) -> Iterable[Metric]:
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        configuration = GaugeMetricFamily(
+            "pointsman_configuration_problem",
+            "1 while a change of this source is not in effect; the admin port's /debug/state says why.",
+            labels=["source"],
+        )
+        telemetry = GaugeMetricFamily(
+            "pointsman_telemetry_problem",
+            "1 while the policy's telemetry is incomplete or read another way; /debug/state says why.",
+            labels=["policy"],
+        )
+        problems = self._read()
+        for family, texts in ((configuration, problems.configuration), (telemetry, problems.telemetry)):
+            for name, text in texts.items():
+                family.add_metric([name], float(bool(text)))
+            yield family

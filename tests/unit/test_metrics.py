@@ -7,6 +7,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from pointsman_operator.decision import ExpertView, OutcomeStatus
 from pointsman_operator.discovery.endpoint import Endpoint
 from pointsman_operator.metrics import LABEL_CAP, OTHER, CappedLabel, Metrics, TelemetryCount
+from pointsman_operator.problems import Problems
 from pointsman_policy.experts import Expert
 
 
@@ -77,3 +78,15 @@ def test_open_decisions_and_telemetry_are_read_at_each_scrape() -> None:
     counts[0] = 5
     assert value(metrics, "pointsman_open_decisions") == 5
     assert value(metrics, "pointsman_telemetry_problems_total", endpoint="10.0.0.1:8000") == 5
+
+
+def test_problems_are_gauges_that_say_so_while_they_last() -> None:
+    metrics = Metrics(CollectorRegistry())
+    problems = [Problems({"experts": "wrong", "policies": ""}, {"edge/chat": "slow"}), Problems({"experts": ""}, {})]
+    metrics.watch_problems(lambda: problems[0])
+    assert value(metrics, "pointsman_configuration_problem", source="experts") == 1
+    assert value(metrics, "pointsman_configuration_problem", source="policies") == 0
+    assert value(metrics, "pointsman_telemetry_problem", policy="edge/chat") == 1
+    problems.pop(0)
+    assert value(metrics, "pointsman_configuration_problem", source="experts") == 0
+    assert value(metrics, "pointsman_telemetry_problem", policy="edge/chat") is None

@@ -10,18 +10,22 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pointsman_operator.decision import Routing
 from pointsman_operator.errors import RouteError
 from pointsman_operator.metrics import Metrics
+from pointsman_operator.problems import Problems
 from pointsman_policy.experts import Expert
 
 
-def admin_app(routing: Routing, metrics: Metrics, not_ready: Callable[[], str]) -> web.Application:
+def admin_app(
+    routing: Routing, metrics: Metrics, not_ready: Callable[[], str], problems: Callable[[], Problems]
+) -> web.Application:
     """Return the application that serves the admin port.
 
     Args:
         routing: The routing core.
         metrics: Exported at /metrics.
         not_ready: Returns why the router should get no traffic now; empty = it is ready.
+        problems: Returns what is wrong although the router serves.
     """
-    admin = _Admin(routing, metrics, not_ready)
+    admin = _Admin(routing, metrics, not_ready, problems)
     app = web.Application()
     app.router.add_get("/metrics", admin.metrics)
     app.router.add_get("/healthz", admin.healthz)
@@ -32,10 +36,13 @@ def admin_app(routing: Routing, metrics: Metrics, not_ready: Callable[[], str]) 
 
 
 class _Admin:
-    def __init__(self, routing: Routing, metrics: Metrics, not_ready: Callable[[], str]) -> None:
+    def __init__(
+        self, routing: Routing, metrics: Metrics, not_ready: Callable[[], str], problems: Callable[[], Problems]
+    ) -> None:
         self._routing = routing
         self._metrics = metrics
         self._not_ready = not_ready
+        self._problems = problems
 
     async def metrics(self, _: web.Request) -> web.Response:
         exposition = generate_latest(self._metrics.registry)
@@ -54,7 +61,13 @@ class _Admin:
             name, views = self._routing.experts(model)
             policy = policies.setdefault(name, {"name": name, "models": [], "experts": _builtins(views)})
             policy["models"].append(model)
-        return _json({"not_ready": self._not_ready(), "policies": list(policies.values())})
+        return _json(
+            {
+                "not_ready": self._not_ready(),
+                "problems": _builtins(self._problems()),
+                "policies": list(policies.values()),
+            }
+        )
 
     async def decision(self, request: web.Request) -> web.Response:
         try:

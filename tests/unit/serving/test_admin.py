@@ -9,6 +9,7 @@ from tests.unit.serving.conftest import ADDRESSES, FakeRouting
 
 from pointsman_operator.decision import Outcome, OutcomeStatus, RouteQuery
 from pointsman_operator.metrics import Metrics
+from pointsman_operator.problems import Problems
 from pointsman_operator.serving.admin import admin_app
 
 Client = TestClient[Request, Application]
@@ -27,9 +28,12 @@ def readiness() -> Readiness:
     return Readiness()
 
 
+PROBLEMS = Problems({"experts": "", "policies": "policy.yaml: no such picker"}, {"edge/chat": "Prometheus is silent"})
+
+
 @pytest.fixture
 async def client(routing: FakeRouting, metrics: Metrics, readiness: Readiness) -> AsyncIterator[Client]:
-    async with TestClient(TestServer(admin_app(routing, metrics, readiness))) as client:
+    async with TestClient(TestServer(admin_app(routing, metrics, readiness, lambda: PROBLEMS))) as client:
         yield client
 
 
@@ -58,6 +62,14 @@ async def test_the_state_shows_each_policy_once_with_its_experts(client: Client,
     assert policy["models"] == ["edge-chat", "auto"]
     assert [view["endpoint"]["expert"]["endpoint"] for view in policy["experts"]] == list(ADDRESSES)
     assert policy["experts"][0]["kv_cache_utilization_ratio"] is None
+
+
+async def test_the_state_says_what_is_wrong_although_the_router_serves(client: Client) -> None:
+    state = await (await client.get("/debug/state")).json()
+    assert state["problems"] == {
+        "configuration": {"experts": "", "policies": "policy.yaml: no such picker"},
+        "telemetry": {"edge/chat": "Prometheus is silent"},
+    }
 
 
 async def test_a_decision_is_explained_without_its_prompt(client: Client, routing: FakeRouting) -> None:

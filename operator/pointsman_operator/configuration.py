@@ -1,0 +1,98 @@
+"""Keeps router, telemetry and Envoy in line with the files that say how to route."""
+
+import logging
+from pathlib import Path
+
+from pointsman_operator.discovery.file import ExpertFile, PolicyFile
+from pointsman_operator.router import Router
+from pointsman_operator.serving.envoy_endpoints import EnvoyEndpoints
+from pointsman_operator.telemetry.pollers import Pollers
+from pointsman_policy.errors import DocumentError
+
+_LOGGER = logging.getLogger(__name__)
+
+
+class Configuration:
+    """Puts policies and experts into effect, at the start and whenever one of them changes.
+
+    A new expert is announced to Envoy first and picked a moment later; one that has gone is not picked from the moment
+    of the change on.
+
+    Args:
+        policies: The RouterPolicies.
+        experts: The experts.
+        router: Told of both.
+        pollers: Told of the policies.
+        envoy: Told of the experts; None = Envoy is not told by a file.
+    """
+
+    def __init__(
+        self,
+        policies: PolicyFile,
+        experts: ExpertFile,
+        router: Router,
+        pollers: Pollers,
+        envoy: EnvoyEndpoints | None,
+    ) -> None:
+        self._policies = policies
+        self._experts = experts
+        self._router = router
+        self._pollers = pollers
+        self._envoy = envoy
+        self._failures = {"envoy_endpoints": "", "experts": ""}
+        self._complete = False
+        self._profiles: Path | None = None
+
+    def start(self) -> None:
+        """Put the files' content into effect, and each change of them from now on.
+
+        Raises:
+            DocumentError: If the experts' profiles cannot be read, or Envoy's file cannot be written.
+        """
+        self._announce()
+        self._configure()
+        self._policies.subscribe(lambda _: self.refresh())
+        self._experts.subscribe(lambda _: self.refresh())
+
+    def refresh(self) -> None:
+        """Put a change into effect as far as possible; what is not in effect is logged and becomes a problem."""
+        for source, step in (("envoy_endpoints", self._announce), ("experts", self._configure)):
+            try:
+                step()
+            except DocumentError as error:
+                if self._failures[source] != str(error):
+                    _LOGGER.error("A change is not in effect: %s", error)
+                self._failures[source] = str(error)
+            else:
+                self._failures[source] = ""
+
+    def complete(self) -> None:
+        """Go on with what could not be done at once; call this about every half second."""
+        if not self._complete or any(self._failures.values()):
+            self.refresh()
+
+    def problems(self) -> dict[str, str]:
+        """Return why a change is not in effect, by what it was a change of; empty = it is."""
+        return {
+            "policies": self._policies.problem or "",
+            "experts": self._experts.problem or self._failures["experts"],
+            "envoy_endpoints": self._failures["envoy_endpoints"],
+        }
+
+    def _announce(self) -> None:
+        if self._envoy is not None:
+            self._envoy.announce(self._experts.endpoints())
+
+    def _configure(self) -> None:
+        policies, endpoints = self._policies.policies(), self._experts.endpoints()
+        known = endpoints if self._envoy is None else self._envoy.known(endpoints)
+        self._complete = len(known) == len(endpoints)
+        try:
+            self._router.configure(policies, known, self._experts.profiles)
+            self._profiles = self._experts.profiles
+        except DocumentError:
+            # Whatever is wrong with the new profiles: what has gone must not be picked.
+            self._router.configure(policies, known, self._profiles)
+            raise
+        finally:
+            self._pollers.follow(policies)
