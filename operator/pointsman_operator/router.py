@@ -137,31 +137,26 @@ class Router:
         return self._open_decision(route, query, state, chosen, now).decision
 
     def report(self, outcome: Outcome) -> None:
-        """Take progress or the end of a decision's request; an end that is already known is left as it is.
+        """Take progress or the end of a decision's request.
+
+        An end that is already known is left as it is; one that comes after the decision was closed for its silence
+        still counts.
 
         Raises:
             UnknownDecisionError: If the decision was never made here or has expired.
         """
         trace = self._open.get(outcome.decision_id)
+        if trace is not None:
+            self._follow(trace, outcome)
+        else:
+            trace = self._recent.get(outcome.decision_id)
         if trace is None:
-            if outcome.decision_id in self._recent:
-                return
             raise UnknownDecisionError(
-                f"decision {outcome.decision_id!r} is not open; it was made elsewhere, ended, or expired"
+                f"decision {outcome.decision_id!r} is not open; it was made elsewhere, or ended or expired long ago"
             )
-        now = self._clock()
-        served = self._in_flight.row_of(outcome.endpoint) if outcome.endpoint else trace.row
-        if served is not None and served != trace.row:
-            self._forget_slot(trace)
-            trace.slot = self._in_flight.move(trace.row, trace.slot, served, now)
-            trace.row = served
-            self._by_slot[trace.slot] = trace.decision.id
-        if outcome.status is OutcomeStatus.IN_PROGRESS:
-            self._note_progress(trace, outcome, now)
-            return
-        trace.outcome = outcome
-        self._close(trace, now)
-        self._count_outcome(trace, outcome)
+        if trace.outcome is None and outcome.status is not OutcomeStatus.IN_PROGRESS:
+            trace.outcome = outcome
+            self._count_outcome(trace, outcome)
 
     def explain(self, decision_id: str) -> Explanation:
         """Return a recent decision.
@@ -204,7 +199,7 @@ class Router:
             self._in_flight.forget_samples(route.view.rows, now - stale_after)
         while self._open:
             trace = next(iter(self._open.values()))
-            if now - trace.made_at < self._expiry_seconds:
+            if now - trace.heard_at < self._expiry_seconds:
                 return
             self._expire(trace, now)
 
@@ -282,6 +277,7 @@ class Router:
             decision=decision,
             view=view,
             made_at=now,
+            heard_at=now,
             objectives=view.objectives(query.objectives),
             prompt_tokens=prompt_tokens,
             load_ratio=float(request["load_ratio"]),
@@ -306,6 +302,22 @@ class Router:
         if len(self._recent) > _RECENT_DECISIONS:
             self._recent.popitem(last=False)
 
+    def _follow(self, trace: Trace, outcome: Outcome) -> None:
+        """Take news of an open decision into the ledger."""
+        now = self._clock()
+        served = self._in_flight.row_of(outcome.endpoint) if outcome.endpoint else None
+        if served is not None and served != trace.row:
+            del self._by_slot[trace.slot]
+            trace.slot = self._in_flight.move(trace.row, trace.slot, served)
+            trace.row = served
+            self._by_slot[trace.slot] = trace.decision.id
+        if outcome.status is OutcomeStatus.IN_PROGRESS:
+            trace.heard_at = now
+            self._open.move_to_end(trace.decision.id)
+            self._note_progress(trace, outcome, now)
+        else:
+            self._close(trace, now)
+
     def _note_progress(self, trace: Trace, outcome: Outcome, now: float) -> None:
         entry = self._in_flight.entry(trace.slot)
         if outcome.ttft_seconds is not None:
@@ -322,11 +334,8 @@ class Router:
 
     def _close(self, trace: Trace, now: float) -> None:
         del self._open[trace.decision.id]
-        self._forget_slot(trace)
-        self._in_flight.close(trace.row, trace.slot, now)
-
-    def _forget_slot(self, trace: Trace) -> None:
         del self._by_slot[trace.slot]
+        self._in_flight.close(trace.row, trace.slot, now)
 
     def _count_outcome(self, trace: Trace, outcome: Outcome) -> None:
         policy = trace.decision.policy
@@ -376,8 +385,8 @@ def _destinations(
 def _reason(endpoint: Endpoint, chosen: Chosen, predicted: Record) -> str:
     ttft, ntpot = predicted["ttft_seconds"] * 1e3, predicted["ntpot_seconds"] * 1e3
     return (
-        f"{endpoint.name}, by {chosen.picker}: {chosen.summary} (predicted TTFT {ttft:.0f} ms, per token {ntpot:.1f} ms, "
-        f"P(objectives) {predicted['slo_probability']:.2f})"
+        f"{endpoint.name}, by {chosen.picker}: {chosen.summary} (predicted TTFT {ttft:.0f} ms, "
+        f"per token {ntpot:.1f} ms, P(objectives) {predicted['slo_probability']:.2f})"
     )
 
 

@@ -19,6 +19,8 @@ class Trace:
     decision: Decision
     view: PolicyView
     made_at: float
+    heard_at: float
+    """When it was made, or its progress was last reported."""
     objectives: Objectives
     prompt_tokens: int
     load_ratio: float

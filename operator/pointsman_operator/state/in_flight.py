@@ -11,7 +11,7 @@ from pointsman_operator.decision import ExpertView
 from pointsman_operator.discovery.endpoint import Endpoint
 from pointsman_operator.telemetry.sample import LoadSample
 from pointsman_policy.latency.profiles import ProfileTable, beliefs, read_profiles
-from pointsman_policy.ledger import close_entry, grown, new_ledger, open_at, open_entry
+from pointsman_policy.ledger import close_entry, grown, new_ledger, open_entry
 from pointsman_policy.reckoning import BELIEF, new_loads, note_prefill, observe, reckon
 from pointsman_policy.state import ENGINES, Record, RoutingState, empty_state
 
@@ -19,7 +19,8 @@ _FIRST_EXPERTS = 16
 _FIRST_REQUESTS = 1_024
 _IN_TRANSIT_SECONDS = 0.25
 """A request younger than this may not have reached its expert when the expert was sampled."""
-_SAMPLES_TO_BELIEVE_LOSS = 2
+_LOSS_SECONDS = 1.0
+"""How long an expert must have counted too few requests before any is taken for lost: ends are reported late too."""
 
 
 class InFlight:
@@ -36,7 +37,7 @@ class InFlight:
         self._row: dict[str, int] = {}
         self._known: frozenset[str] = frozenset()
         self._profiles: tuple[Path, ProfileTable] | None = None
-        self._suspicion = np.zeros(_FIRST_EXPERTS, np.int64)
+        self._suspicions: dict[int, tuple[float, float]] = {}
 
     def set_experts(self, endpoints: Sequence[Endpoint], profiles: Path | None) -> None:
         """Take over the list of experts.
@@ -93,10 +94,10 @@ class InFlight:
         """Close a request."""
         close_entry(self._ledger, row, slot, now)
 
-    def move(self, row: int, slot: int, to_row: int, now: float) -> int:
+    def move(self, row: int, slot: int, to_row: int) -> int:
         """Move an open request to the expert that really serves it; returns its new slot."""
         entry = self._ledger.entry[slot].copy()
-        close_entry(self._ledger, row, slot, now)
+        close_entry(self._ledger, row, slot, entry["arrival_at"])  # samples never counted it here
         new = open_entry(self._ledger, to_row)
         self._ledger.entry[new] = entry
         return new
@@ -114,8 +115,9 @@ class InFlight:
             unix_now: The same moment in Unix seconds.
 
         Returns:
-            Slots of requests that the expert no longer has although no end was reported: the oldest ones, once two
-            samples running have counted fewer requests than are open. The caller closes them.
+            Slots of requests that the expert no longer has although no end was reported: the oldest ones of which
+            nothing was heard, once samples of a second have counted fewer requests than are open. The caller closes
+            them.
         """
         row = self._row.get(sample.endpoint)
         if row is None:
@@ -171,13 +173,25 @@ class InFlight:
     def _lost(self, row: int, sampled_at: float, running: float, waiting: float) -> list[int]:
         if math.isnan(running) or math.isnan(waiting):
             return []
-        excess = open_at(self._ledger, row, sampled_at - _IN_TRANSIT_SECONDS) - int(running + waiting)
-        self._suspicion[row] = self._suspicion[row] + 1 if excess > 0 else 0
-        if self._suspicion[row] < _SAMPLES_TO_BELIEVE_LOSS:
+        slots = self._ledger.order[row, : self._ledger.open_count[row]]
+        entries = self._ledger.entry[slots]
+
+        def excess(moment: float, counted: float) -> int:
+            """How many of the requests open now were not counted although they were there by then."""
+            return int((entries["arrival_at"] <= moment - _IN_TRANSIT_SECONDS).sum()) - int(counted)
+
+        suspicion = self._suspicions.get(row)
+        if excess(sampled_at, running + waiting) <= 0:
+            self._suspicions.pop(row, None)
             return []
-        self._suspicion[row] = 0
-        oldest = self._ledger.order[row, : min(excess, self._ledger.open_count[row])]
-        return [int(slot) for slot in oldest]
+        if suspicion is None:
+            self._suspicions[row] = sampled_at, running + waiting
+            return []
+        if sampled_at < suspicion[0] + _LOSS_SECONDS:
+            return []
+        del self._suspicions[row]
+        silent = slots[entries["progress_at"] <= suspicion[0] - _IN_TRANSIT_SECONDS]
+        return [int(slot) for slot in silent[: max(excess(*suspicion), 0)]]
 
     def _forget_unused(self) -> None:
         gone = [a for a, row in self._row.items() if a not in self._known and not self._ledger.open_count[row]]
@@ -192,10 +206,9 @@ class InFlight:
             self._ledger = grown(self._ledger, 2 * experts, capacity)
             self._loads = np.concatenate([self._loads, new_loads(experts)])
             self._beliefs = np.concatenate([self._beliefs, np.zeros(experts, BELIEF)])
-            self._suspicion = np.concatenate([self._suspicion, np.zeros(experts, np.int64)])
         self._row[address] = row
         self._loads[row] = new_loads(1)[0]
-        self._suspicion[row] = 0
+        self._suspicions.pop(row, None)
         self._ledger.ended_count[row] = 0
         return row
 
