@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pointsman_operator.demo.processes import Parts
 
 _LEAST_SECONDS = 1.0
-_OWN = "this"
+_OWN = "demo"
 
 
 class CpuMeter:

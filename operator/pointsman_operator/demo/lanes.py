@@ -49,7 +49,7 @@ def build_lanes(workload: DemoWorkload, pickers: Sequence[str], free_address: Ca
         experts = tuple(
             expert.model_copy(
                 update={
-                    "name": f"{slug}.{expert.name}",
+                    "name": f"{expert.name}.{slug}",
                     "endpoint": free_address(f"127.0.{number}.{index % 254 + 1}"),
                     "labels": {RULE_LABEL: slug},
                 }

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from rich import box
 from rich.console import Console, Group, RenderableType
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -11,7 +12,17 @@ from pointsman_operator.demo.scoreboard import Scoreboard, Tally
 from pointsman_policy.evaluation.metrics import figures
 from pointsman_policy.evaluation.table import MISSING, milliseconds, number, percent
 
-_HEADINGS = ("Sent", "Answered", "Dropped", "Failed", "Mean QoS", "SLO met", "Quality", "TTFT p50", "NTPOT p50")
+_HEADINGS = (
+    "sent",
+    "an-\nswered",
+    "dropped",
+    "failed",
+    "mean\nQoS",
+    "SLO\nmet",
+    "quality",
+    "TTFT\np50 ms",
+    "NTPOT\np50 ms",
+)
 _PLAIN_SECONDS = 15.0
 """Between lines where there is no terminal to draw on."""
 
@@ -62,8 +73,8 @@ class LiveView:
 
 def live_table(scoreboard: Scoreboard, elapsed: float) -> Table:
     """Return the rules' figures so far, over requests that have ended."""
-    table = Table(title="Rules side by side, on the same requests", title_justify="left")
-    table.add_column("Rule", no_wrap=True)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    table.add_column("rule", no_wrap=True)
     for heading in _HEADINGS:
         table.add_column(heading, justify="right")
     sent = str(scoreboard.sent_by(elapsed))
@@ -82,6 +93,6 @@ def _figure_cells(tally: Tally) -> tuple[str, ...]:
         number(now.mean_qos),
         percent(now.slo_attainment_ratio),
         number(now.mean_quality_served),
-        f"{milliseconds(now.ttft_seconds_p50)} ms",
-        f"{milliseconds(now.ntpot_seconds_p50)} ms",
+        milliseconds(now.ttft_seconds_p50),
+        milliseconds(now.ntpot_seconds_p50),
     )

@@ -16,7 +16,6 @@ from types import TracebackType
 from pointsman_operator.errors import PartError
 
 _POLL_SECONDS = 0.05
-_STOP_SECONDS = 10.0
 _SHOWN_LINES = 12
 _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
@@ -52,10 +51,12 @@ class Parts:
 
     Args:
         logs: Folder for one log a part; made if needed.
+        stop_seconds: Time for a part to end by itself when it is told to.
     """
 
-    def __init__(self, logs: Path) -> None:
+    def __init__(self, logs: Path, stop_seconds: float = 10.0) -> None:
         self._logs = logs
+        self._stop_seconds = stop_seconds
         self._parts: list[Part] = []
         self._temporary = tempfile.TemporaryDirectory(prefix="pointsman-demo-", ignore_cleanup_errors=True)
 
@@ -67,7 +68,7 @@ class Parts:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         parts, self._parts = self._parts, []
-        await asyncio.gather(*(_stop(part.process) for part in parts))
+        await asyncio.gather(*(_stop(part.process, self._stop_seconds) for part in parts))
         self._temporary.cleanup()
 
     @property
@@ -141,12 +142,12 @@ class Parts:
                 )
 
 
-async def _stop(process: asyncio.subprocess.Process) -> None:
+async def _stop(process: asyncio.subprocess.Process, seconds: float) -> None:
     if process.returncode is not None:
         return
     process.terminate()
     try:
-        async with asyncio.timeout(_STOP_SECONDS):
+        async with asyncio.timeout(seconds):
             await process.wait()
     except TimeoutError:
         process.kill()

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -13,10 +14,10 @@ from pointsman_operator.demo.scoreboard import Scoreboard
 from pointsman_operator.demo.settings import DemoSettings
 from pointsman_policy.evaluation.bench import BenchRun, compare_runs, write_results, write_text
 from pointsman_policy.evaluation.comparison import Comparison, RuleRun
-from pointsman_policy.evaluation.metrics import Figures, Outcomes, figures
+from pointsman_policy.evaluation.metrics import Outcomes, figures
 from pointsman_policy.evaluation.paired import batches, paired_difference
 from pointsman_policy.evaluation.report import demo_report, finding
-from pointsman_policy.evaluation.table import difference, figures_table, percent
+from pointsman_policy.evaluation.table import difference, milliseconds, number, percent
 
 REFERENCE = "ImpactGreedy"
 """The rule that the others are compared with, if it runs."""
@@ -47,11 +48,11 @@ class DemoResult:
 
 
 def choose_decision(scoreboard: Scoreboard) -> str | None:
-    """Return the id of a decision worth explaining: a late one of the reference rule that did not take the best model.
+    """Return the id of a decision worth explaining: one of the reference rule that did not take the best model.
 
     The first of the last quarter is taken, so that the router still knows it; None if there is none at all.
     """
-    tally = scoreboard.tallies.get(REFERENCE) or next(iter(scoreboard.tallies.values()))
+    tally = scoreboard.tallies.get(REFERENCE) or next(reversed(scoreboard.tallies.values()))
     quality = scoreboard.workload.requests.quality.mean(axis=0)
     columns = scoreboard.workload.expert_of()
     best = max(columns, key=lambda model: float(quality[columns[model]]))
@@ -114,9 +115,9 @@ def _notes(result: DemoResult) -> list[str]:
 def show(result: DemoResult, console: Console) -> None:
     """Print the result."""
     comparison = result.comparison
-    for cell in comparison.cells:
-        found: list[tuple[str, Figures]] = [(one.picker, one.figures) for one in cell.results]
-        console.print(figures_table(f"{comparison.title}, {cell.title}", found, comparison.best))
+    console.print(f"\n[bold]{comparison.title}[/], {comparison.cells[0].title}", highlight=False)
+    console.print(quality_table(result))
+    console.print(latency_table(result))
     if len(result.runs) > 1:
         console.print(differences_table(result))
     console.print(finding(comparison), markup=False, highlight=False)
@@ -133,15 +134,57 @@ def show(result: DemoResult, console: Console) -> None:
     console.print(f"Report: {result.report}\nFigures: {result.results}", highlight=False, soft_wrap=True)
 
 
+def quality_table(result: DemoResult) -> Table:
+    """Return the figures that say how good the service was."""
+    table = _table("rule", "mean QoS", "SLO met", "quality", "dropped", "failed", "QoS per\nbusy s")
+    for one in result.comparison.cells[0].results:
+        figures = one.figures
+        table.add_row(
+            one.picker,
+            number(figures.mean_qos),
+            percent(figures.slo_attainment_ratio),
+            number(figures.mean_quality_served),
+            percent(figures.drop_ratio),
+            percent(figures.failure_ratio),
+            number(figures.qos_per_busy_second, 2),
+            style=_style(result, one.picker),
+        )
+    return table
+
+
+def latency_table(result: DemoResult) -> Table:
+    """Return the latencies of the answered requests, milliseconds."""
+    table = _table("p50 / p99, ms", "TTFT", "TPOT", "NTPOT")
+    for one in result.comparison.cells[0].results:
+        figures = one.figures
+        pairs = (
+            (figures.ttft_seconds_p50, figures.ttft_seconds_p99),
+            (figures.tpot_seconds_p50, figures.tpot_seconds_p99),
+            (figures.ntpot_seconds_p50, figures.ntpot_seconds_p99),
+        )
+        texts = (f"{milliseconds(p50)} / {milliseconds(p99)}" for p50, p99 in pairs)
+        table.add_row(one.picker, *texts, style=_style(result, one.picker))
+    return table
+
+
 def differences_table(result: DemoResult) -> Table:
     """Return the mean QoS of the reference rule less that of each other one, paired."""
     reference = REFERENCE if REFERENCE in result.runs else result.comparison.best
     of_reference = result.runs[reference]
-    table = Table(title=f"Mean QoS of {reference} less that of", title_justify="left", title_style="bold")
-    for heading in ("Rule", "Difference (95 %)", "Relative"):
-        table.add_column(heading, justify="left" if heading == "Rule" else "right")
+    table = _table(f"{reference} less", "mean QoS (95 %)", "relative")
     for picker in result.comparison.ranking:
         if picker != reference:
             paired = paired_difference([(of_reference.seed, of_reference.qos, result.runs[picker].qos)])
             table.add_row(picker, difference(paired), percent(paired.relative))
     return table
+
+
+def _table(*headings: str) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for index, heading in enumerate(headings):
+        table.add_column(heading, justify="right" if index else "left", no_wrap=True)
+    return table
+
+
+def _style(result: DemoResult, picker: str) -> str:
+    return "bold green" if picker == result.comparison.best else ""
