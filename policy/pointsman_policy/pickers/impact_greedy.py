@@ -6,12 +6,13 @@ For each expert e::
 
 q_e is the predicted quality, P_e the probability of meeting the objectives, impact_e the expected QoS lost among the
 requests already there, work_e the expert-seconds that the request takes and W those of a mean request. yield_e = q_e /
-work_e is what the expert earns per second, Y its mean over the experts: a request that will be late anyway should waste
-an expert that earns little, or one whose own requests are late already (health_e, the mean chance of those there, is then
-near 0). The best score is taken; one below the threshold is shed where admission allows it.
+work_e is what the expert earns per second, Y its mean over the experts: a request that will be late anyway should
+waste an expert that earns little, or one whose own requests are late already (health_e, the mean chance of those
+there, is then near 0). The best score is taken; one below the threshold is shed where admission allows it.
 
-Pessimism and spreads go to the latency estimates. All parameters are functions of the load: two tables, one for requests
-that must be served and one for those that may be shed, interpolated linearly and constant beyond their ends.
+Pessimism and spreads go to the latency estimates. All parameters are functions of the load: two tables, one for
+requests that must be served and one for those that may be shed, interpolated linearly and constant beyond their ends.
+The numbers come from a random search in the simulator over fleets, arrivals and loads.
 """
 
 import numpy as np
@@ -26,14 +27,14 @@ _WIDTH = len(COLUMNS)
 _NEAR_TIE = 0.002
 
 MUST_SERVE = (
-    (0.5, 1.0, 0.02, 0.0, 0.00, 1.05, 0.15, 0.5),
-    (0.9, 1.0, 0.10, 0.5, 0.00, 1.05, 0.15, 0.5),
-    (1.3, 1.0, 0.20, 1.0, 0.00, 1.05, 0.15, 0.5),
+    (0.5, 1.5, 0.02, 0.2, 0.00, 1.00, 0.35, 0.8),
+    (0.9, 1.5, 0.05, 0.3, 0.00, 1.00, 0.35, 0.7),
+    (1.3, 1.7, 0.10, 1.0, 0.00, 1.00, 0.35, 0.7),
 )
 MAY_DROP = (
-    (0.5, 1.0, 0.02, 0.0, 0.00, 1.05, 0.15, 0.5),
-    (0.9, 1.0, 0.10, 0.1, 0.05, 1.05, 0.15, 0.5),
-    (1.3, 1.0, 0.20, 0.2, 0.10, 1.05, 0.15, 0.5),
+    (0.5, 1.5, 0.00, 0.0, 0.05, 1.10, 0.24, 0.6),
+    (0.9, 1.5, 0.02, 0.0, 0.10, 1.03, 0.22, 0.75),
+    (1.3, 1.4, 0.08, 0.0, 0.19, 1.03, 0.26, 0.95),
 )
 
 
