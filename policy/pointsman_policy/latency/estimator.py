@@ -32,6 +32,8 @@ DEFAULT_SPREAD = 0.25
 DEFAULT_LENGTH_SPREAD = 0.5
 _SMALLEST_SPREAD = 0.02
 _LARGEST_PREFILL_SHARE = 0.6
+_LARGEST_SPREAD = 0.5  # a normal error cannot be larger without making the impossible likely
+_WAIT_SPREAD = 1.0  # a wait for others to end is about as uncertain as it is long
 _LENGTH_QUANTILES = (-1.2816, -0.5244, 0.0, 0.5244, 1.2816)
 """Five equally likely points of a standard normal: an integral over the answer's length."""
 
@@ -86,40 +88,61 @@ def work_seconds(
 
 
 @compiled
-def _iterations_until_free(state: RoutingState, e: int, completions: float, fallback_tokens: float) -> float:
-    """Return the iterations until so many running requests have ended.
+def _turnovers(iterations: float, output_tokens: float) -> float:
+    """Return how often a place has become free again: renewals with lengths that spread evenly over twice the mean."""
+    return max(0.5 * iterations / output_tokens, iterations / output_tokens - 1.0 / 3.0)
 
-    Listed requests end in order of their remaining tokens; unlisted ones are taken to spread evenly over twice the
-    mean.
+
+@compiled
+def _iterations_until_free(state: RoutingState, e: int, completions: float, output_tokens: float) -> float:
+    """Return the iterations until so many requests have ended, each place being taken again at once from the queue.
+
+    Listed requests end after their remaining tokens; unlisted ones are taken to spread evenly over twice their mean. A
+    place that was taken again is free again after lengths that spread evenly over twice `output_tokens`.
     """
     running = state.expert[e].running_request_count
     if running <= 0.0:
         return 0.0
-    mean = max(state.expert[e].running_remaining_tokens / running, 1.0)
     listed = 0
+    unlisted_tokens = float(state.expert[e].running_remaining_tokens)
+    high = 0.0
     for r in range(state.running.shape[1]):
         if state.running_mask[e, r]:
+            remaining = state.running[e, r].predicted_output_tokens - state.running[e, r].generated_tokens
+            unlisted_tokens -= remaining
+            high = max(high, remaining)
             listed += 1
     unlisted = max(running - listed, 0.0)
-    turnover = 0.0
-    if completions > running:  # the whole batch and then some must go first
-        turnover = (completions - running) / running * fallback_tokens
-        completions = running
-    low, high = 0.0, 2.0 * mean
-    for r in range(listed):
-        high = max(high, state.running[e, r].predicted_output_tokens - state.running[e, r].generated_tokens)
-    for _ in range(12):  # bisection on the number that has ended after so many iterations
+    span = 2.0 * max(unlisted_tokens / max(unlisted, 1.0), 1.0)
+    low, high = 0.0, max(high, span) + (completions / running + 1.0) * output_tokens
+    for _ in range(16):  # bisection on the number that has ended after so many iterations
         middle = 0.5 * (low + high)
-        ended = unlisted * min(middle / (2.0 * mean), 1.0)
+        once = min(middle, span)
+        ended = unlisted * (once / span) * (1.0 + _turnovers(middle - 0.5 * once, output_tokens))
         for r in range(listed):
             slot = state.running[e, r]
-            if slot.predicted_output_tokens - slot.generated_tokens <= middle:
-                ended += 1.0
+            over = middle - (slot.predicted_output_tokens - slot.generated_tokens)
+            if over >= 0.0:
+                ended += 1.0 + _turnovers(over, output_tokens)
         if ended >= completions:
             high = middle
         else:
             low = middle
-    return float(high + turnover)
+    return float(high)
+
+
+@compiled
+def _prefill_share(expert: Record, iteration: float) -> float:
+    """Return the share of an expert's time that prompts take: those sent there, as far as places become free for them.
+
+    While requests wait, one of B running ones ends every D/B iterations and lets in a prompt of p tokens.
+    """
+    share = expert.prefill_tokens_per_second * expert.per_prefill_token_seconds
+    if expert.waiting_request_count > 0.0:
+        prompt_share = expert.waiting_prompt_tokens / max(expert.waiting_output_tokens, 1.0)
+        admitted = expert.running_request_count * prompt_share * expert.per_prefill_token_seconds
+        share = min(share, admitted / (iteration + admitted))
+    return float(min(share, _LARGEST_PREFILL_SHARE))
 
 
 @compiled
@@ -155,7 +178,7 @@ def _slot_chances(
 def _harm(
     state: RoutingState, e: int, wait: float, iteration: float, output_tokens: float, spread: float, row: Record
 ) -> None:
-    """Write impact and health of expert e into its estimate, if the new request joins the others after `wait` seconds."""
+    """Write impact and health of expert e into its estimate, if the new request joins after `wait` seconds."""
     expert = state.expert[e]
     prompt = state.request[0].prompt_tokens
     impact = 0.0
@@ -202,6 +225,35 @@ def _harm(
 
 
 @compiled
+def _scale(seconds: float, wait: float, spread: float) -> float:
+    """Return the standard deviation of a predicted time of which a part is the wait for others."""
+    return min(math.hypot(spread * seconds, _WAIT_SPREAD * wait), max(spread, _LARGEST_SPREAD) * seconds)
+
+
+@compiled
+def _slo_probability(
+    request: Record, ttft: float, tpot: float, wait: float, output_tokens: float, spread: float, length_spread: float
+) -> float:
+    """Return P(the new request meets all its objectives)."""
+    chance = 1.0
+    if request.ttft_objective_seconds > 0.0:
+        scale = _scale(ttft, wait, spread)
+        chance = min(chance, normal_cdf((request.ttft_objective_seconds - ttft) / scale))
+    if request.tpot_objective_seconds > 0.0:
+        chance = min(chance, normal_cdf((request.tpot_objective_seconds - tpot) / (spread * tpot)))
+    probability = chance
+    if request.ntpot_objective_seconds > 0.0:
+        probability = 0.0
+        for z in _LENGTH_QUANTILES:
+            length = max(output_tokens * math.exp(length_spread * (z - 0.5 * length_spread)), 1.0)
+            latency = tpot + (ttft - tpot) / length
+            scale = _scale(latency, wait / length, spread)
+            met = normal_cdf((request.ntpot_objective_seconds - latency) / scale)
+            probability += min(chance, met) / len(_LENGTH_QUANTILES)
+    return float(probability)
+
+
+@compiled
 def estimate(
     state: RoutingState, e: int, pessimism: float, spread: float, length_spread: float, out: npt.NDArray[np.void]
 ) -> None:
@@ -221,17 +273,18 @@ def estimate(
     output = max(float(state.candidate[e].predicted_output_tokens), 1.0)
     running = float(expert.running_request_count)
     waiting = float(expert.waiting_request_count)
-    stall = min(expert.prefill_tokens_per_second * expert.per_prefill_token_seconds, _LARGEST_PREFILL_SHARE)
     now = expert.base_seconds + expert.per_sequence_seconds * running
-    now = pessimism * (now + expert.per_context_token_seconds * expert.running_context_tokens) / (1.0 - stall)
+    now += expert.per_context_token_seconds * expert.running_context_tokens
+    stall = _prefill_share(expert, now)
+    now *= pessimism / (1.0 - stall)
 
     mean_context = prompt
     if running > 0.0:
         mean_context = expert.running_context_tokens / running
     completions = waiting + 1.0 - (expert.maximum_running_count - running)
     if expert.kv_capacity_tokens > 0.0:
-        excess = expert.running_context_tokens + expert.waiting_prompt_tokens + prompt - expert.kv_capacity_tokens
-        completions = max(completions, excess / max(mean_context, 1.0))
+        held = expert.running_context_tokens + expert.waiting_prompt_tokens + 0.5 * expert.waiting_output_tokens
+        completions = max(completions, (held + prompt - expert.kv_capacity_tokens) / max(mean_context, 1.0))
     if completions > 0.0 and running > 0.0:
         mean_output = output
         if waiting > 0.0:
@@ -243,7 +296,9 @@ def estimate(
         if running > 0.0:
             wait = 0.5 * now
         ahead_prompt = float(expert.waiting_prompt_tokens)
-    batch = min(running + waiting, expert.maximum_running_count - 1.0) + 1.0
+    batch = min(running + waiting + 1.0, expert.maximum_running_count)
+    if expert.kv_capacity_tokens > 0.0:
+        batch = max(min(batch, expert.kv_capacity_tokens / max(mean_context, 1.0)), 1.0)
     context = (batch - 1.0) * mean_context + prompt
     fixed = expert.base_seconds + expert.per_sequence_seconds * batch + expert.per_context_token_seconds * context
     prefill = expert.per_prefill_token_seconds * (prompt + ahead_prompt)
@@ -251,24 +306,11 @@ def estimate(
     tpot = pessimism * (fixed + expert.per_context_token_seconds * 0.5 * output) / (1.0 - stall)
     ntpot = (ttft + (output - 1.0) * tpot) / output
 
-    chance = 1.0
-    if request.ttft_objective_seconds > 0.0:
-        chance = min(chance, normal_cdf((request.ttft_objective_seconds - ttft) / (spread * ttft)))
-    if request.tpot_objective_seconds > 0.0:
-        chance = min(chance, normal_cdf((request.tpot_objective_seconds - tpot) / (spread * tpot)))
-    probability = chance
-    if request.ntpot_objective_seconds > 0.0:
-        probability = 0.0
-        for z in _LENGTH_QUANTILES:
-            length = max(output * math.exp(length_spread * (z - 0.5 * length_spread)), 1.0)
-            latency = tpot + (ttft - tpot) / length
-            met = normal_cdf((request.ntpot_objective_seconds - latency) / (spread * latency))
-            probability += min(chance, met) / len(_LENGTH_QUANTILES)
     row = out[e]
     row.ttft_seconds = ttft
     row.tpot_seconds = tpot
     row.ntpot_seconds = ntpot
-    row.slo_probability = probability
+    row.slo_probability = _slo_probability(request, ttft, tpot, wait, output, spread, length_spread)
     _harm(state, e, wait, now, output, spread, row)
     limit = tightest(request.tpot_objective_seconds, request.ntpot_objective_seconds)
     row.work_seconds = work_seconds(state, e, prompt, output, limit)
