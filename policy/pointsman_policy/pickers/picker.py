@@ -87,6 +87,7 @@ class Picker:
                 raise PickError(f"{self.name}: dropped a request that must be served")
         elif not (0 <= index < len(scores) and state.allowed[index]):
             raise PickError(f"{self.name}: picked expert {index}, which is not allowed")
+        scores[~state.allowed] = -np.inf
         return Pick(index, scores)
 
 
