@@ -141,3 +141,6 @@ class Routing(Protocol):
 
     def models(self) -> tuple[str, ...]:
         """Return the model names that clients may use."""
+
+    def open_decisions(self) -> int:
+        """Return the number of decisions whose end is not known yet."""

@@ -57,6 +57,7 @@ class ExternalProcessor:
     def __init__(self, destinations: Destinations, clock: Callable[[], float]) -> None:
         self._destinations = destinations
         self._clock = clock
+        self.open_streams = 0
 
     def handler(self) -> "grpc.GenericRpcHandler[bytes, bytes]":
         """Return what to add to a gRPC server."""
@@ -67,6 +68,7 @@ class ExternalProcessor:
         """Hold one conversation."""
         metrics = self._destinations.metrics
         metrics.stream_opened()
+        self.open_streams += 1
         stream = _Stream(self._destinations, self._clock)
         result = "failed"
         try:
@@ -79,6 +81,7 @@ class ExternalProcessor:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"malformed ext_proc stream: {error}")
         finally:
             stream.closed(delivered=result == "ok")
+            self.open_streams -= 1
             metrics.stream_closed(stream.mode, result)
 
 

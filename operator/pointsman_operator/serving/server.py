@@ -27,6 +27,7 @@ READINESS_SERVICES: Final = (
     access_log.SERVICE_NAME,
     routing_service.SERVICE_NAME,
 )
+_SETTLED_POLL_SECONDS = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +62,12 @@ class RouterServer:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._settings = settings
+        self._routing = routing
         self._draining = False
         self._health = HealthServicer()
         self._server = grpc.aio.server(options=_options(settings))
-        self._server.add_generic_rpc_handlers((ext_proc.ExternalProcessor(destinations, clock).handler(),))
+        self._ext_proc = ext_proc.ExternalProcessor(destinations, clock)
+        self._server.add_generic_rpc_handlers((self._ext_proc.handler(),))
         access_log_pb2_grpc.add_AccessLogServiceServicer_to_server(  # type: ignore[no-untyped-call]
             access_log.AccessLogServicer(routing, metrics), self._server
         )
@@ -108,12 +111,17 @@ class RouterServer:
         """Leave without losing a request.
 
         Not ready at once, still serving for `notice_seconds` so that load balancers see it; then no new streams, and
-        open ones (the access log's too, as outcomes still arrive there) have `grace_seconds` to end.
+        open ones have `grace_seconds` to end. Access logs never end by themselves: they are listened to as long as any
+        decision is open.
         """
         self._draining = True
         await self.set_ready(ready=False)
         await asyncio.sleep(notice_seconds)
-        await self._server.stop(grace_seconds)
+        stopping = asyncio.create_task(self._server.stop(grace_seconds))
+        while not stopping.done() and (self._ext_proc.open_streams or self._routing.open_decisions()):
+            await asyncio.wait([stopping], timeout=_SETTLED_POLL_SECONDS)
+        await self._server.stop(None)
+        await stopping
 
 
 def _options(settings: ServerSettings) -> list[tuple[str, int]]:

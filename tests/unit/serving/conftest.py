@@ -106,6 +106,9 @@ class FakeRouting:
     def models(self) -> tuple[str, ...]:
         return ("edge-chat", "auto")
 
+    def open_decisions(self) -> int:
+        return len(self.open)
+
 
 class ManualClock:
     """Seconds that pass only when a test says so."""

@@ -215,8 +215,31 @@ async def test_draining_finishes_open_streams_and_is_never_ready_again(
         await call.write(request_body(chat()))
         assert (await answer(call)).request_body.response.clear_route_cache
         assert await call.code() == grpc.StatusCode.OK
+        routing.open.clear()
         async with asyncio.timeout(10):
             await draining
+
+
+async def test_draining_listens_to_access_logs_until_every_decision_is_closed(
+    routing: FakeRouting, metrics: Metrics, destinations: Destinations
+) -> None:
+    async with serving(routing, metrics, destinations) as (server, channel):
+        decision = routing.route(RouteQuery("edge-chat"))
+        stub = access_log_pb2_grpc.AccessLogServiceStub(channel)  # type: ignore[no-untyped-call]
+        log = stub.StreamAccessLogs()
+        await log.write(access_log_pb2.StreamAccessLogsMessage())
+        await log.wait_for_connection()
+        draining = asyncio.create_task(server.drain(0.0, 30.0))
+        entry = access_log_pb2.HttpAccessLogEntry()
+        entry.common_properties.access_log_type = access_log_pb2.DOWNSTREAM_END
+        entry.common_properties.metadata.filter_metadata["pointsman"].update({"decision_id": decision.id})
+        message = access_log_pb2.StreamAccessLogsMessage()
+        message.http_logs.log_entry.append(entry)
+        assert not draining.done()
+        await log.write(message)
+        async with asyncio.timeout(10):
+            await draining
+        assert [outcome.decision_id for outcome in routing.outcomes] == [decision.id]
 
 
 async def test_draining_is_seen_by_health_checks_before_the_server_leaves(
