@@ -20,7 +20,9 @@ R = TypeVar("R")
 
 def _source_digest() -> str:
     digest = hashlib.sha256(numba.__version__.encode())
-    for path in sorted(Path(__file__).parent.rglob("*.py")):
+    package = Path(__file__).parent
+    for path in sorted(package.rglob("*.py")):
+        digest.update(f"{path.relative_to(package)} {path.stat().st_size}\n".encode())
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
 
@@ -41,8 +43,12 @@ numba.config.CACHE_DIR = _cache_folder()  # type: ignore[attr-defined]
 
 
 def compiled(function: Callable[P, R]) -> Callable[P, R]:
-    """Compile a function over arrays and scalars at its first call; raises inside it are errors of the caller."""
-    return cast("Callable[P, R]", numba.njit(cache=True, error_model="numpy")(function))
+    """Compile a function over arrays and scalars at its first call; raises inside it are errors of the caller.
+
+    It is inlined into every kernel that calls it: a call would count references to each array of its arguments, which
+    takes longer than many a kernel's work.
+    """
+    return cast("Callable[P, R]", numba.njit(cache=True, error_model="numpy", forceinline=True)(function))
 
 
 class CompiledPointer(numba.types.WrapperAddressProtocol):

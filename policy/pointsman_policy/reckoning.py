@@ -166,6 +166,11 @@ def _reckon_own(
     capacity = row.kv_capacity_tokens
     running_slots = state.running.shape[1]
     waiting_slots = state.waiting.shape[1]
+    # Sums are kept in the row's precision and out of memory, which every entry would have to wait for.
+    running_context = row.running_context_tokens
+    running_remaining = row.running_remaining_tokens
+    waiting_prompt = row.waiting_prompt_tokens
+    waiting_output = row.waiting_output_tokens
     running = 0
     waiting = 0
     full = False
@@ -173,7 +178,7 @@ def _reckon_own(
         entry = ledger.entry[ledger.order[expert, k]]
         started = not np.isnan(entry.first_token_at)
         if not started and not full:
-            over = capacity > 0.0 and row.running_context_tokens + entry.prompt_tokens > capacity and running > 0
+            over = capacity > 0.0 and running_context + entry.prompt_tokens > capacity and running > 0
             full = running >= room or over
         generated = float(entry.tokens)
         first_at = entry.first_token_at
@@ -186,16 +191,16 @@ def _reckon_own(
         predicted = float(entry.predicted_output_tokens)
         total = max(predicted, generated + max(_LEAST_REMAINING_SHARE * predicted, 1.0))
         if started or not full:
-            row.running_context_tokens += entry.prompt_tokens + generated
-            row.running_remaining_tokens += total - generated
+            running_context = np.float32(running_context + (entry.prompt_tokens + generated))
+            running_remaining = np.float32(running_remaining + (total - generated))
             if running < running_slots:
                 state.running_mask[i, running] = True
                 slot = state.running[i, running]
             running += 1
             listed = running <= running_slots
         else:
-            row.waiting_prompt_tokens += entry.prompt_tokens
-            row.waiting_output_tokens += total
+            waiting_prompt = np.float32(waiting_prompt + entry.prompt_tokens)
+            waiting_output = np.float32(waiting_output + total)
             if waiting < waiting_slots:
                 state.waiting_mask[i, waiting] = True
                 slot = state.waiting[i, waiting]
@@ -203,6 +208,10 @@ def _reckon_own(
             listed = waiting <= waiting_slots
         if listed:
             _write_slot(slot, entry, generated, total, first_at, now, capacity)
+    row.running_context_tokens = running_context
+    row.running_remaining_tokens = running_remaining
+    row.waiting_prompt_tokens = waiting_prompt
+    row.waiting_output_tokens = waiting_output
     row.running_request_count += running
     row.waiting_request_count += waiting
 

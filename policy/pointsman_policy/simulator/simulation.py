@@ -26,6 +26,9 @@ from pointsman_policy.reckoning import BELIEF, count_arrival, new_arrivals, new_
 from pointsman_policy.simulator.engine import COEFFICIENTS, Engine, advance, enqueue, generated, new_engine
 from pointsman_policy.state import DROP, RoutingState, empty_state
 
+_SURELY_WITHIN = 0.999
+"""Share of the progress interval within which no new report can have come, however times are rounded."""
+
 
 class Requests(NamedTuple):
     """n requests in order of arrival, and what each would do on each of E experts."""
@@ -356,6 +359,8 @@ def _learn_progress(engine: Engine, requests: Requests, ledger: Ledger, now: flo
     for x in range(engine.expert.shape[0]):
         for k in range(ledger.open_count[x]):
             entry = ledger.entry[ledger.order[x, k]]
+            if now - entry.progress_at < _SURELY_WITHIN * interval:
+                continue
             i = entry.request
             if np.isnan(engine.request[i].first_token_at):
                 continue
