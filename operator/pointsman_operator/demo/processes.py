@@ -107,14 +107,14 @@ class Parts:
         self._parts.append(part)
         return part
 
-    async def until(self, part: Part, ready: Callable[[], Awaitable[bool]], what: str, seconds: float = 60.0) -> None:
+    async def until(self, part: Part, ready: Callable[[], Awaitable[bool]], what: str, seconds: float = 180.0) -> None:
         """Wait for a condition.
 
         Args:
             part: Whose log is shown if it does not come true.
             ready: The condition.
             what: What has not happened if it does not come true.
-            seconds: How long to wait.
+            seconds: How long to wait; a first start compiles kernels, which takes long on a busy machine.
 
         Raises:
             PartError: If it does not come true in time, or any part ends before.

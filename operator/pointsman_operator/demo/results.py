@@ -56,7 +56,7 @@ def choose_decision(scoreboard: Scoreboard) -> str | None:
     quality = scoreboard.workload.requests.quality.mean(axis=0)
     columns = scoreboard.workload.expert_of()
     best = max(columns, key=lambda model: float(quality[columns[model]]))
-    answered = [report for report in tally.reports if report.status == "answered" and report.decision_id]
+    answered = [report for report in tally.reports if report.decision_id and report.first_token_at is not None]
     recent = answered[len(answered) * 3 // 4 :]
     elsewhere = [report for report in recent if report.model != best]
     return next((report.decision_id for report in [*elsewhere, *recent]), None)

@@ -24,7 +24,7 @@ class DemoSettings:
     """The prompts of `scores`, given together with it."""
     load: float | None = None
     """Mean arrival rate over the fleet's capacity; None = the first of the scenario's load factors."""
-    seconds: float = 135.0
+    seconds: float = 120.0
     """Length of the arrivals, where `requests` does not say how many there are."""
     requests: int | None = None
     """Requests to each rule."""

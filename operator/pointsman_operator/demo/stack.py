@@ -95,7 +95,7 @@ async def start_stack(parts: Parts, probe: Probe, launch: Launch, console: Conso
     Raises:
         PartError: If one does not get ready.
     """
-    with console.status("starting the emulated experts") as status:
+    with console.status("starting the emulated experts; the very first start compiles for half a minute") as status:
         await _start_experts(parts, probe, launch)
         if launch.prometheus is not None:
             status.update("starting Prometheus")

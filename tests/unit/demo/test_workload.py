@@ -88,7 +88,7 @@ def test_a_scenario_without_prompts_to_send_is_refused(
 
 
 def test_one_request_in_ten_is_plain_and_has_no_first_token_to_wait_for(workload: DemoWorkload) -> None:
-    plan = load_plan(workload, "http://envoy", ("edge-a",), 45.0)
+    plan = load_plan(workload, "http://127.0.0.1:8080", ("edge-a",), 45.0)
     plain = [index for index, request in enumerate(plan.requests) if not request.streamed]
     assert plain == [9, 19, 29]
     for index, request in enumerate(plan.requests):
@@ -98,7 +98,7 @@ def test_one_request_in_ten_is_plain_and_has_no_first_token_to_wait_for(workload
 
 
 def test_the_priority_travels_in_a_header(workload: DemoWorkload) -> None:
-    plan = load_plan(workload, "http://envoy", ("edge-a",), 45.0)
+    plan = load_plan(workload, "http://127.0.0.1:8080", ("edge-a",), 45.0)
     told = [request.headers.get("x-llm-d-inference-objective") for request in plan.requests]
     assert told == ["-1" if priority < 0 else None for priority in workload.requests.priority]
     assert {"-1", None} == set(told)
