@@ -2,13 +2,14 @@
 
 import json
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import grpc
 import typer
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from pointsman.routing.v1 import routing_pb2 as pb
@@ -41,7 +42,7 @@ def route(
         if value is not None:
             setattr(objectives, name, value / 1e3)
     with grpc.insecure_channel(target) as channel:
-        response = routing_pb2_grpc.RoutingServiceStub(channel).Route(
+        response = _stub(channel).Route(
             pb.RouteRequest(
                 model=model,
                 prompt=sys.stdin.read() if prompt == "-" else prompt,
@@ -57,7 +58,7 @@ def route(
         return
     console = Console()
     console.print(f"Decision [bold]{response.decision_id}[/] by {response.picker} under policy {response.policy}")
-    console.print(response.reason, highlight=False)
+    console.print(response.reason, highlight=False, markup=False)
     console.print(_candidates(response.endpoints, "In order of preference"))
     console.print(f"More: pointsman explain {response.decision_id}", style="dim")
 
@@ -65,9 +66,7 @@ def route(
 def experts(model: Model = "auto", target: Target = _DEFAULT_TARGET, as_json: Json = False) -> None:
     """Show a policy's experts and what the router believes of them now."""
     with grpc.insecure_channel(target) as channel:
-        response = routing_pb2_grpc.RoutingServiceStub(channel).ListExperts(
-            pb.ListExpertsRequest(model=model), timeout=_TIMEOUT_SECONDS
-        )
+        response = _stub(channel).ListExperts(pb.ListExpertsRequest(model=model), timeout=_TIMEOUT_SECONDS)
     if as_json:
         _print_json(response)
         return
@@ -80,8 +79,8 @@ def experts(model: Model = "auto", target: Target = _DEFAULT_TARGET, as_json: Js
         table.add_row(
             expert.name,
             expert.endpoint,
-            expert.model,
-            expert.gpu or _MISSING,
+            escape(expert.model),
+            escape(expert.gpu) or _MISSING,
             expert.engine,
             "yes" if expert.ready else "[red]no[/]",
             f"{expert.running_request_count:.1f}",
@@ -101,9 +100,7 @@ def explain(
 ) -> None:
     """Show why a recent decision went where it did: every candidate's predictions and score."""
     with grpc.insecure_channel(target) as channel:
-        response = routing_pb2_grpc.RoutingServiceStub(channel).GetDecision(
-            pb.GetDecisionRequest(decision_id=decision_id), timeout=_TIMEOUT_SECONDS
-        )
+        response = _stub(channel).GetDecision(pb.GetDecisionRequest(decision_id=decision_id), timeout=_TIMEOUT_SECONDS)
     if as_json:
         _print_json(response)
         return
@@ -111,26 +108,36 @@ def explain(
     console.print(
         f"Decision [bold]{response.decision_id}[/], {response.age_seconds:.1f} s ago, policy {response.policy}"
     )
-    console.print(response.reason, highlight=False)
+    console.print(response.reason, highlight=False, markup=False)
     for fallback in response.fallbacks:
-        console.print(f"[yellow]did not answer:[/] {fallback}", highlight=False)
+        console.print(f"[yellow]did not answer:[/] {escape(fallback)}", highlight=False)
     objectives = ", ".join(
         f"{name.removesuffix('_seconds').upper()} {value * 1e3:g} ms"
         for name, value in ((field.name, value) for field, value in response.objectives.ListFields())
         if value
     )
     console.print(
-        f"Prompt {response.prompt_token_count} tokens, objectives {objectives or 'none'}, load {response.load_ratio:.2f}",
+        f"Prompt {response.prompt_token_count} tokens, objectives {objectives or 'none'}, "
+        f"load {response.load_ratio:.2f}",
         highlight=False,
     )
     console.print(_candidates(response.candidates, "Candidates, best first"))
     if response.HasField("outcome"):
-        status = pb.OutcomeStatus.Name(response.outcome.status).removeprefix("OUTCOME_STATUS_").lower()
-        console.print(
-            f"Outcome: {status}, {response.outcome.output_token_count} tokens in "
-            f"{response.outcome.duration_seconds:.2f} s, TTFT {response.outcome.ttft_seconds * 1e3:.0f} ms",
-            highlight=False,
-        )
+        console.print(_outcome(response.outcome), highlight=False)
+
+
+def _stub(channel: grpc.Channel) -> Any:
+    return routing_pb2_grpc.RoutingServiceStub(channel)  # type: ignore[no-untyped-call]
+
+
+def _outcome(outcome: pb.ReportOutcomeRequest) -> str:
+    """Say how it went; what is 0 is unknown."""
+    status = pb.OutcomeStatus.Name(outcome.status).removeprefix("OUTCOME_STATUS_").lower()
+    tokens = outcome.output_token_count or _MISSING
+    duration = f"{outcome.duration_seconds:.2f} s" if outcome.duration_seconds else _MISSING
+    ttft = f"{outcome.ttft_seconds * 1e3:.0f} ms" if outcome.ttft_seconds else _MISSING
+    served = f" by {outcome.endpoint}" if outcome.endpoint else ""
+    return f"Outcome: {status}{served}, tokens {tokens}, duration {duration}, TTFT {ttft}"
 
 
 def _candidates(candidates: "list[pb.Candidate]", title: str) -> Table:
