@@ -7,6 +7,7 @@ grows with the part that still lies ahead turns predictions into probabilities.
 """
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -253,23 +254,21 @@ def _slo_probability(
     return float(probability)
 
 
-@compiled
-def estimate(
-    state: RoutingState, e: int, pessimism: float, spread: float, length_spread: float, out: npt.NDArray[np.void]
-) -> None:
-    """Predict the request on expert e.
+class _Times(NamedTuple):
+    """Predicted times of a request on an expert, seconds."""
 
-    Args:
-        state: The routing state.
-        e: Index of the expert.
-        pessimism: Predicted times are multiplied by this; above 1 errs high.
-        spread: Standard deviation of the relative error of times that lie ahead, above 0.
-        length_spread: Standard deviation of the logarithm of the answer's length around its prediction.
-        out: ESTIMATE rows, [E]; row e is written.
-    """
+    ttft: float
+    tpot: float
+    wait: float
+    """For a place in the batch."""
+    iteration: float
+    """Of the batch as it is now, the prompts that come in included."""
+
+
+@compiled
+def _times(state: RoutingState, e: int, pessimism: float) -> _Times:
     expert = state.expert[e]
-    request = state.request[0]
-    prompt = float(request.prompt_tokens)
+    prompt = float(state.request[0].prompt_tokens)
     output = max(float(state.candidate[e].predicted_output_tokens), 1.0)
     running = float(expert.running_request_count)
     waiting = float(expert.waiting_request_count)
@@ -304,16 +303,40 @@ def estimate(
     prefill = expert.per_prefill_token_seconds * (prompt + ahead_prompt)
     ttft = wait + pessimism * (fixed + prefill)
     tpot = pessimism * (fixed + expert.per_context_token_seconds * 0.5 * output) / (1.0 - stall)
-    ntpot = (ttft + (output - 1.0) * tpot) / output
+    return _Times(ttft, tpot, wait, now)
 
+
+@compiled
+def predict_ttft_seconds(state: RoutingState, e: int, pessimism: float) -> float:
+    """Return what `estimate` would say of the TTFT on expert e, and no more."""
+    return float(np.float32(_times(state, e, pessimism).ttft))
+
+
+@compiled
+def estimate(
+    state: RoutingState, e: int, pessimism: float, spread: float, length_spread: float, out: npt.NDArray[np.void]
+) -> None:
+    """Predict the request on expert e.
+
+    Args:
+        state: The routing state.
+        e: Index of the expert.
+        pessimism: Predicted times are multiplied by this; above 1 errs high.
+        spread: Standard deviation of the relative error of times that lie ahead, above 0.
+        length_spread: Standard deviation of the logarithm of the answer's length around its prediction.
+        out: ESTIMATE rows, [E]; row e is written.
+    """
+    request = state.request[0]
+    output = max(float(state.candidate[e].predicted_output_tokens), 1.0)
+    times = _times(state, e, pessimism)
     row = out[e]
-    row.ttft_seconds = ttft
-    row.tpot_seconds = tpot
-    row.ntpot_seconds = ntpot
-    row.slo_probability = _slo_probability(request, ttft, tpot, wait, output, spread, length_spread)
-    _harm(state, e, wait, now, output, spread, row)
+    row.ttft_seconds = times.ttft
+    row.tpot_seconds = times.tpot
+    row.ntpot_seconds = (times.ttft + (output - 1.0) * times.tpot) / output
+    row.slo_probability = _slo_probability(request, times.ttft, times.tpot, times.wait, output, spread, length_spread)
+    _harm(state, e, times.wait, times.iteration, output, spread, row)
     limit = tightest(request.tpot_objective_seconds, request.ntpot_objective_seconds)
-    row.work_seconds = work_seconds(state, e, prompt, output, limit)
+    row.work_seconds = work_seconds(state, e, float(request.prompt_tokens), output, limit)
 
 
 @compiled

@@ -13,13 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pointsman_policy.compiled import compiled
-from pointsman_policy.latency.estimator import (
-    DEFAULT_LENGTH_SPREAD,
-    DEFAULT_PESSIMISM,
-    DEFAULT_SPREAD,
-    ESTIMATE,
-    estimate,
-)
+from pointsman_policy.latency.estimator import DEFAULT_PESSIMISM, predict_ttft_seconds
 from pointsman_policy.ledger import Ledger, close_entry, new_ledger, open_entry
 from pointsman_policy.pickers.picker import Picker
 from pointsman_policy.reckoning import BELIEF, count_arrival, new_arrivals, new_loads, note_prefill, observe, reckon
@@ -231,7 +225,6 @@ def _run(
     selection = np.arange(experts)
     seen_ends = np.zeros(experts, np.int64)
     scores = np.zeros(experts)
-    estimates = np.zeros(experts, ESTIMATE)
     for i in range(requests.arrival_at.shape[0]):
         now = requests.arrival_at[i]
         if now >= samples.taken[0] * times[0]:
@@ -257,8 +250,7 @@ def _run(
             continue
         slots[i] = _open(requests, i, x, ledger)
         if needs_slots:
-            estimate(state, x, DEFAULT_PESSIMISM, DEFAULT_SPREAD, DEFAULT_LENGTH_SPREAD, estimates)
-            ledger.entry[slots[i]].expected_first_token_at = now + estimates[x].ttft_seconds
+            ledger.entry[slots[i]].expected_first_token_at = now + predict_ttft_seconds(state, x, DEFAULT_PESSIMISM)
             note_prefill(loads, x, now, requests.prompt_tokens[i])
         enqueue(engine, x, i, requests.prompt_tokens[i], requests.output_tokens[i, x], now)
     for x in range(experts):
