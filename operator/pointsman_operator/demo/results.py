@@ -17,10 +17,12 @@ from pointsman_policy.evaluation.comparison import Comparison, RuleRun
 from pointsman_policy.evaluation.metrics import Outcomes, figures
 from pointsman_policy.evaluation.paired import batches, paired_difference
 from pointsman_policy.evaluation.report import demo_report, finding
-from pointsman_policy.evaluation.table import difference, milliseconds, number, percent
+from pointsman_policy.evaluation.table import MISSING, difference, milliseconds, number, percent
 
 REFERENCE = "ImpactGreedy"
 """The rule that the others are compared with, if it runs."""
+_LEAST_COMPARED_QOS = 0.05
+"""A share of less than this says nothing."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -129,6 +131,8 @@ def show(result: DemoResult, console: Console) -> None:
         console.print(result.explanation, markup=False, highlight=False, soft_wrap=True)
     shares = ", ".join(f"{name} {share:.0%}" for name, share in result.health.cpu_shares.items())
     console.print(f"\nCPU, of one core: {shares}", highlight=False, style="dim")
+    if result.health.fallback_picks:
+        console.print(f"{result.health.fallback_picks} picks were made by a fallback picker, see the router's log.")
     problems = any(result.health.problems())
     console.print(result.health.verdict(), highlight=False, style="bold red" if problems else "green")
     console.print(f"Report: {result.report}\nFigures: {result.results}", highlight=False, soft_wrap=True)
@@ -175,7 +179,8 @@ def differences_table(result: DemoResult) -> Table:
     for picker in result.comparison.ranking:
         if picker != reference:
             paired = paired_difference([(of_reference.seed, of_reference.qos, result.runs[picker].qos)])
-            table.add_row(picker, difference(paired), percent(paired.relative))
+            known = result.runs[picker].figures.mean_qos >= _LEAST_COMPARED_QOS
+            table.add_row(picker, difference(paired), percent(paired.relative) if known else MISSING)
     return table
 
 
