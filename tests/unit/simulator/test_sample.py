@@ -45,7 +45,7 @@ def test_the_packaged_trace_is_ten_minutes_of_five_requests_per_second() -> None
 
 
 def test_every_packaged_scenario_makes_a_workload() -> None:
-    assert len(scenario_paths()) == 3
+    assert "demo" in {path.stem for path in scenario_paths()}
     for path in scenario_paths():
         scenario = read_scenario(path)
         assert scenario.name == path.stem
