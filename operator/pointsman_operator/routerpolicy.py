@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
-from pointsman_policy.documents import Document, parse, read_yaml
+from pointsman_policy.documents import Document, name_pattern, parse, read_yaml
 from pointsman_policy.errors import DocumentError
 from pointsman_policy.experts import Engine
 
@@ -39,7 +39,7 @@ _SERVER_SIDE_METADATA = frozenset(
 
 Integer = Annotated[int, Field(strict=True)]
 Percent = Annotated[int, Field(strict=True, ge=0, le=100)]
-ObjectName = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$")]
+ObjectName = Annotated[str, Field(pattern=name_pattern(253))]
 
 
 class Metadata(Document):

@@ -1,8 +1,8 @@
 """The document ``experts.yaml``: which experts there are, and what is believed about each before any telemetry.
 
-The router reads it as its static endpoint list; ``pointsman expert-sim`` starts one emulated server for each entry. What
-an emulated server really does may differ from the belief: that is the entry's ``simulation`` part, which the router
-ignores.
+The router reads it as its static endpoint list; ``pointsman expert-sim`` starts one emulated server for each entry.
+What an emulated server really does may differ from the belief: that is the entry's ``simulation`` part, which the
+router ignores.
 """
 
 import ipaddress
@@ -11,7 +11,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from pointsman_policy.documents import Document, parse, read_yaml
+from pointsman_policy.documents import Document, name_pattern, parse, read_yaml
 from pointsman_policy.errors import DocumentError
 
 Engine = Literal["vllm", "sglang", "tgi", "llamacpp", "triton"]
@@ -42,7 +42,7 @@ class Simulation(Document):
 class Expert(Document):
     """One routable endpoint serving one model."""
 
-    name: str = Field(pattern=r"^[a-z0-9]([-a-z0-9.]{0,61}[a-z0-9])?$")
+    name: str = Field(pattern=name_pattern(63))
     """Unique; a pod's name in Kubernetes."""
     endpoint: str
     """"ip:port" of its OpenAI-compatible server (IPv6 in brackets)."""

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from pointsman_policy.documents import Document
+from pointsman_policy.documents import Document, name_pattern
 from pointsman_policy.experts import IterationTime
 
 Integer = Annotated[int, Field(strict=True)]
@@ -16,7 +16,7 @@ Variation = Annotated[float, Field(gt=0, le=100)]
 class ScenarioExpert(Document):
     """One kind of expert, and how many of it there are."""
 
-    name: str = Field(pattern=r"^[a-z0-9]([-a-z0-9.]{0,56}[a-z0-9])?$")
+    name: str = Field(pattern=name_pattern(58))
     """Unique; replicas get "-0", "-1", ... after it."""
     model: str = Field(min_length=1, max_length=253)
     """The model's name in the profiles."""
