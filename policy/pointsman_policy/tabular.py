@@ -36,7 +36,7 @@ class Row:
         if not math.isfinite(value):
             raise self.error(column, f"must be a finite number (got {text[:40]!r})")
         if not minimum <= value <= maximum:
-            bounds = f"at least {minimum:g}" if maximum == math.inf else f"from {minimum:g} to {maximum:g}"
+            bounds = f"at least {minimum:.15g}" if maximum == math.inf else f"from {minimum:.15g} to {maximum:.15g}"
             raise self.error(column, f"must be {bounds} (got {text[:40]!r})")
         return value
 

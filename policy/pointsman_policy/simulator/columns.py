@@ -73,7 +73,7 @@ def number_column(
     wrong = first_row((values < minimum) | (values > maximum))
     if wrong is not None:
         raise DocumentError(
-            source, f"row {wrong + 1}: {name} is {values[wrong]:g}, not from {minimum:g} to {maximum:g}; {advice}"
+            source, f"row {wrong + 1}: {name} is {values[wrong]:.15g}, not from {minimum:g} to {maximum:.15g}; {advice}"
         )
     return values
 
@@ -113,7 +113,10 @@ def _read(path: Path) -> pa.Table:
                 options = pa.json.ReadOptions(block_size=min(max(size, 1), _LARGEST_BLOCK))
                 return pa.json.read_json(path, read_options=options)
     except pa.ArrowInvalid as error:
-        raise DocumentError(source, f"cannot be parsed: {' '.join(str(error).split())[:160]}") from error
+        reason = " ".join(str(error).split())[:160]
+        raise DocumentError(
+            source, f"cannot be parsed as {path.suffix.lower()} ({reason}); check its content and its name's ending"
+        ) from error
     except OSError as error:
         reason = error.strerror or " ".join(str(error).split())[:160]
         raise DocumentError(source, f"cannot be read ({reason}); check the path and the file") from error

@@ -134,7 +134,7 @@ def _number(source: str, place: str, value: object, maximum: float) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise DocumentError(source, f"{place} must be a number")
     if not 0 <= value <= maximum:
-        raise DocumentError(source, f"{place} is {value:g}, not from 0 to {maximum:g}")
+        raise DocumentError(source, f"{place} is {value:.15g}, not from 0 to {maximum:.15g}")
     return float(value)
 
 
