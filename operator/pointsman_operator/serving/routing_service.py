@@ -1,11 +1,16 @@
-"""Serves `pointsman.routing.v1.RoutingService`: the same decisions as through Envoy, for callers without a proxy."""
+"""Serves `pointsman.routing.v1.RoutingService`: the same decisions as through Envoy, for callers without a proxy.
 
-from typing import Any, NoReturn
+Messages are parsed here rather than by gRPC, which would answer garbage with an error that blames the router.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, NoReturn
 
 import grpc
+from google.protobuf.message import DecodeError, Message
+from google.protobuf.message_factory import GetMessageClass
 
 from pointsman.routing.v1 import routing_pb2 as pb
-from pointsman.routing.v1 import routing_pb2_grpc
 from pointsman_operator.decision import (
     Candidate,
     Decision,
@@ -22,10 +27,15 @@ from pointsman_operator.serving import routing_requests
 
 SERVICE_NAME = "pointsman.routing.v1.RoutingService"
 
+_REQUESTS: Final[dict[str, type[Message]]] = {
+    method.name: GetMessageClass(method.input_type)
+    for method in pb.DESCRIPTOR.services_by_name["RoutingService"].methods
+}
+
 Context = grpc.aio.ServicerContext[Any, Any]
 
 
-class RoutingServicer(routing_pb2_grpc.RoutingServiceServicer):
+class RoutingServicer:
     """The servicer.
 
     Args:
@@ -36,6 +46,16 @@ class RoutingServicer(routing_pb2_grpc.RoutingServiceServicer):
     def __init__(self, routing: Routing, metrics: Metrics) -> None:
         self._routing = routing
         self._metrics = metrics
+
+    def handler(self) -> "grpc.GenericRpcHandler[bytes, Message]":
+        """Return what to add to a gRPC server."""
+        methods = {
+            name: grpc.unary_unary_rpc_method_handler(
+                _parsing(kind, getattr(self, name)), response_serializer=lambda response: response.SerializeToString()
+            )
+            for name, kind in _REQUESTS.items()
+        }
+        return grpc.method_handlers_generic_handler(SERVICE_NAME, methods)
 
     async def Route(self, request: pb.RouteRequest, context: Context) -> pb.RouteResponse:  # noqa: N802
         """Pick an expert and open a decision."""
@@ -54,7 +74,7 @@ class RoutingServicer(routing_pb2_grpc.RoutingServiceServicer):
             picker=decision.picker,
             policy=decision.policy,
             policy_version=decision.policy_version,
-            reason=decision.reason,
+            reason=str(decision.reason),
         )
 
     async def ReportOutcome(  # noqa: N802
@@ -92,6 +112,20 @@ class RoutingServicer(routing_pb2_grpc.RoutingServiceServicer):
             _candidate(predicted[endpoint]) if endpoint in predicted else _bare_candidate(endpoint)
             for endpoint in decision.endpoints
         ]
+
+
+def _parsing(
+    kind: type[Message], answer: Callable[[Any, Context], Awaitable[Message]]
+) -> Callable[[bytes, Context], Awaitable[Message]]:
+    async def parse_and_answer(data: bytes, context: Context) -> Message:
+        try:
+            request = kind.FromString(data)
+        except DecodeError:
+            name = kind.DESCRIPTOR.name
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"got bytes that are not a {name}; see routing.proto")
+        return await answer(request, context)
+
+    return parse_and_answer
 
 
 async def _abort(context: Context, error: RouteError) -> NoReturn:
@@ -153,7 +187,7 @@ def _explanation(explanation: Explanation) -> pb.GetDecisionResponse:
         policy=decision.policy,
         picker=decision.picker,
         policy_version=decision.policy_version,
-        reason=decision.reason,
+        reason=str(decision.reason),
         fallbacks=decision.fallbacks,
         age_seconds=explanation.age_seconds,
         prompt_token_count=explanation.prompt_tokens,

@@ -1,6 +1,7 @@
 """The router's gRPC server: all its services, with a readiness that turns false before the server leaves."""
 
 import asyncio
+import ipaddress
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,7 +13,6 @@ from grpc_health.v1._async import HealthServicer
 from grpc_reflection.v1alpha import reflection
 
 from pointsman.envoy.v3 import access_log_pb2_grpc
-from pointsman.routing.v1 import routing_pb2_grpc
 from pointsman_operator.decision import Routing
 from pointsman_operator.metrics import Metrics
 from pointsman_operator.serving import access_log, ext_proc, routing_service
@@ -71,9 +71,7 @@ class RouterServer:
         access_log_pb2_grpc.add_AccessLogServiceServicer_to_server(  # type: ignore[no-untyped-call]
             access_log.AccessLogServicer(routing, metrics), self._server
         )
-        routing_pb2_grpc.add_RoutingServiceServicer_to_server(  # type: ignore[no-untyped-call]
-            routing_service.RoutingServicer(routing, metrics), self._server
-        )
+        self._server.add_generic_rpc_handlers((routing_service.RoutingServicer(routing, metrics).handler(),))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         names = (
             ext_proc.SERVICE_NAME,
@@ -93,12 +91,23 @@ class RouterServer:
         Raises:
             RuntimeError: If an address cannot be listened on.
         """
-        ports = tuple(self._server.add_insecure_port(address) for address in self._settings.addresses)
+        ports = tuple(self._listen(address) for address in self._settings.addresses)
         for service in LIVENESS_SERVICES:
             await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
         await self.set_ready(ready=False)
         await self._server.start()
         return ports
+
+    def _listen(self, address: str) -> int:
+        try:
+            if not _is_address(address):  # gRPC takes a port of 99999 for 34463, and looks names up for seconds
+                raise RuntimeError("not an address")
+            return self._server.add_insecure_port(address)
+        except RuntimeError as error:
+            raise RuntimeError(
+                f'cannot listen on {address!r}; give an "ip:port" with a literal IP address, or "unix:/path", that no '
+                "other process has"
+            ) from error
 
     async def set_ready(self, *, ready: bool) -> None:
         """Tell health checkers whether to send traffic; a draining server never becomes ready again."""
@@ -122,6 +131,17 @@ class RouterServer:
             await asyncio.wait([stopping], timeout=_SETTLED_POLL_SECONDS)
         await self._server.stop(None)
         await stopping
+
+
+def _is_address(address: str) -> bool:
+    if address.startswith("unix:"):
+        return True
+    host, _, port = address.rpartition(":")
+    try:
+        ipaddress.ip_address(host.removeprefix("[").removesuffix("]"))
+        return port.isascii() and port.isdigit() and int(port) < 65_536
+    except ValueError:
+        return False
 
 
 def _options(settings: ServerSettings) -> list[tuple[str, int]]:
