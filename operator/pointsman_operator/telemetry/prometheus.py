@@ -95,7 +95,7 @@ class PrometheusSource:
         for (endpoint, reason), count in drops.items():
             self._events.dropped(NAME, endpoint, reason, count)
         advice = f'check that it scrapes them as instance "ip:port", at least every {self._window_seconds:g} s'
-        self._problem = missing_problem(self._name, endpoints, samples, advice)
+        self._problem = missing_problem(self._name, endpoints, samples, drops, advice)
         if not samples:
             raise TelemetryError(str(self._problem))
         return samples

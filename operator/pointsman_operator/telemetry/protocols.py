@@ -2,7 +2,7 @@
 
 import enum
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -25,11 +25,27 @@ class DropReason(enum.StrEnum):
     AMBIGUOUS_MODEL = "ambiguous_model"
     """Series of several models, none of which is the expert's."""
     UNREACHABLE = "unreachable"
-    """The expert did not answer in time, or not with status 200."""
+    """The expert did not answer in time."""
+    ERROR_STATUS = "error_status"
+    """The expert answered, but not with status 200."""
     TOO_LARGE = "too_large"
     """The expert's answer exceeds the size limit."""
     NO_METRICS = "no_metrics"
     """The expert's answer holds none of its engine's metrics."""
+
+    @property
+    def in_words(self) -> str:
+        """What to tell people."""
+        return _IN_WORDS.get(self, self.value.replace("_", " "))
+
+
+_IN_WORDS = {
+    DropReason.FUTURE: "stamped in the future",
+    DropReason.AMBIGUOUS_MODEL: "series of other models only",
+    DropReason.ERROR_STATUS: "answers with an error status",
+    DropReason.TOO_LARGE: "answer too large",
+    DropReason.NO_METRICS: "none of its engine's metrics",
+}
 
 
 class TelemetryEvents(Protocol):
@@ -91,12 +107,29 @@ class LoadSource(Protocol):
 
 
 def missing_problem(
-    source: str, endpoints: Sequence[Endpoint], samples: Sequence[LoadSample], advice: str
+    source: str,
+    endpoints: Sequence[Endpoint],
+    samples: Sequence[LoadSample],
+    drops: Mapping[tuple[str, DropReason], int],
+    advice: str,
 ) -> str | None:
-    """Say which experts a collection knows nothing of, naming at most three; None if it knows all."""
+    """Say which experts a collection knows nothing of, and why; None if it knows all.
+
+    Args:
+        source: Where was read.
+        endpoints: Who was to be read.
+        samples: What was read.
+        drops: What was not believed, by "ip:port" and reason.
+        advice: What to do.
+    """
     known = {sample.endpoint for sample in samples}
-    missing = [endpoint.name for endpoint in endpoints if endpoint.address not in known]
+    missing = [endpoint for endpoint in endpoints if endpoint.address not in known]
     if not missing:
         return None
-    named = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
+    named = ", ".join(_named(endpoint, drops) for endpoint in missing[:3]) + (", ..." if len(missing) > 3 else "")
     return f"{source} knows nothing of {len(missing)} of {len(endpoints)} experts ({named}); {advice}"
+
+
+def _named(endpoint: Endpoint, drops: Mapping[tuple[str, DropReason], int]) -> str:
+    reasons = [reason.in_words for address, reason in drops if address == endpoint.address]
+    return f"{endpoint.name}: {', '.join(reasons)}" if reasons else endpoint.name

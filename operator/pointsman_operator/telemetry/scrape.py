@@ -27,6 +27,10 @@ _WANTED_LINES = {
 }
 
 
+class _ErrorStatusError(Exception):
+    """The answer's status is not 200."""
+
+
 class DirectScrape:
     """Reads ``http://ip:port/metrics`` of every expert, several at a time.
 
@@ -74,7 +78,7 @@ class DirectScrape:
         for (endpoint, reason), count in drops.items():
             self._events.dropped(NAME, endpoint, reason, count)
         self._events.collected(NAME, bool(samples))
-        self._problem = missing_problem(NAME, endpoints, samples, "check that they answer GET /metrics")
+        self._problem = missing_problem(NAME, endpoints, samples, drops, "check that they answer GET /metrics")
         if not samples:
             raise TelemetryError(str(self._problem))
         return samples
@@ -89,6 +93,9 @@ class DirectScrape:
             try:
                 async with asyncio.timeout(self._timeout_seconds):
                     body, at = await self._fetch(f"http://{endpoint.address}/metrics")
+            except _ErrorStatusError:
+                drops[endpoint.address, DropReason.ERROR_STATUS] += 1
+                return None
             except (aiohttp.ClientError, OSError, TimeoutError, ValueError):
                 drops[endpoint.address, DropReason.UNREACHABLE] += 1
                 return None
@@ -112,7 +119,7 @@ class DirectScrape:
         async with self._session.get(url, allow_redirects=False) as response:
             at = self._clock()
             if response.status != 200:
-                raise aiohttp.ClientError(f"status {response.status}")
+                raise _ErrorStatusError
             body = bytearray()
             async for chunk in response.content.iter_chunked(1 << 16):
                 body += chunk

@@ -135,8 +135,8 @@ async def _cut_off(request: web.Request) -> web.StreamResponse:
         (_bad_utf8, {DropReason.MALFORMED, DropReason.NO_METRICS}),
         (_unclosed, {DropReason.MALFORMED, DropReason.NO_METRICS}),
         (_empty, {DropReason.NO_METRICS}),
-        (_error, {DropReason.UNREACHABLE}),
-        (_redirect, {DropReason.UNREACHABLE}),
+        (_error, {DropReason.ERROR_STATUS}),
+        (_redirect, {DropReason.ERROR_STATUS}),
         (_huge, {DropReason.TOO_LARGE}),
         (_silent, {DropReason.UNREACHABLE}),
         (_dripping, {DropReason.UNREACHABLE}),
@@ -158,13 +158,14 @@ async def test_a_bad_expert_gives_no_sample_and_spoils_no_other(
     assert {reason for _, reason in counts.drops} == reasons
     assert counts.collections == {("DirectScrape", True): 1}
     assert source.problem is not None
-    assert "1 of 2 experts (bad)" in source.problem
+    assert "1 of 2 experts (bad: " in source.problem
 
 
 async def test_nobody_listening_is_an_error_that_names_the_experts(make_endpoint: MakeEndpoint) -> None:
     endpoints = [make_endpoint(f"127.0.0.1:{port}", name=f"expert-{port}") for port in (1, 2, 3, 4)]
     counts = TelemetryCounts()
-    with pytest.raises(TelemetryError, match=r"4 of 4 experts \(expert-1, expert-2, expert-3, \.\.\.\); check that"):
+    names = "expert-1: unreachable, expert-2: unreachable, expert-3: unreachable"
+    with pytest.raises(TelemetryError, match=rf"4 of 4 experts \({names}, \.\.\.\); check that"):
         await _collect(DirectScrape(counts), endpoints)
     assert counts.collections == {("DirectScrape", False): 1}
 
