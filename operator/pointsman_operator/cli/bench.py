@@ -98,4 +98,6 @@ def _integers(text: str) -> list[int]:
     try:
         return [int(part) for part in text.split(",")]
     except ValueError:
-        raise typer.BadParameter(f"must be integers separated by commas, such as 1,2,3, not {text!r}") from None
+        raise typer.BadParameter(
+            f"must be integers separated by commas, such as 1,2,3, not {text!r}", param_hint="'--seeds'"
+        ) from None
