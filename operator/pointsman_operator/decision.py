@@ -2,7 +2,10 @@
 
 import enum
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
 
 from pointsman_operator.discovery.endpoint import Endpoint
 
@@ -55,6 +58,28 @@ class Candidate:
     """Predicted loss of QoS among requests already there, in requests."""
 
 
+class Reason(NamedTuple):
+    """Why a decision went where it did; put into words only when somebody asks."""
+
+    expert: str
+    """The pick's name."""
+    picker: str
+    summary: str
+    """What the picker goes by."""
+    estimates: npt.NDArray[np.void]
+    """ESTIMATE rows of all candidates."""
+    pick: int
+    """The pick's row."""
+
+    def __str__(self) -> str:
+        row = self.estimates[self.pick]
+        ttft, ntpot, met = (float(row[name]) for name in ("ttft_seconds", "ntpot_seconds", "slo_probability"))
+        return (
+            f"{self.expert}, by {self.picker}: {self.summary} (predicted TTFT {ttft * 1e3:.0f} ms, "
+            f"per token {ntpot * 1e3:.1f} ms, P(objectives) {met:.2f})"
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class Decision:
     """Where one request goes, and why."""
@@ -64,7 +89,7 @@ class Decision:
     """As "namespace/name"."""
     picker: str
     policy_version: str
-    reason: str
+    reason: Reason | str
     fallbacks: tuple[str, ...]
     """Why earlier pickers of the chain did not answer, as "Picker: reason"."""
     endpoints: tuple[Endpoint, ...]

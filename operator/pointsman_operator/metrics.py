@@ -6,7 +6,7 @@ endpoints) go through :class:`CappedLabel`, which turns everything beyond its ca
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Generic, Literal, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -60,6 +60,23 @@ class TelemetryCount:
     """Readings that failed or made no sense."""
 
 
+ChildT = TypeVar("ChildT", Counter, Histogram)
+
+
+class _Family(Generic[ChildT]):
+    """The children of a labelled metric, each looked up once; label values must be bounded."""
+
+    def __init__(self, metric: ChildT) -> None:
+        self._metric: ChildT = metric
+        self._children: dict[tuple[str, ...], ChildT] = {}
+
+    def __call__(self, *values: str) -> ChildT:
+        child = self._children.get(values)
+        if child is None:
+            child = self._children[values] = self._metric.labels(*values)
+        return child
+
+
 class Metrics:
     """The router's metrics in a registry of their own. Every method takes microseconds; call them on the event loop.
 
@@ -69,64 +86,87 @@ class Metrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.registry = registry
-        self._answered: dict[tuple[str, str, int], Counter] = {}
         self._policy, self._picker, self._reason, self._dropped = (CappedLabel() for _ in range(4))
         self._define_decisions(registry)
         self._define_outcomes(registry)
         self._define_transport(registry)
 
     def _define_decisions(self, registry: CollectorRegistry) -> None:
-        self._requests = Counter(
-            "pointsman_requests",
-            "Requests answered, by surface (ext_proc, grpc), policy (empty where none applied) and HTTP status code.",
-            ["surface", "policy", "code"],
-            registry=registry,
+        self._requests = _Family(
+            Counter(
+                "pointsman_requests",
+                "Requests answered, by surface (ext_proc, grpc), policy (empty where none applied) and HTTP status code.",
+                ["surface", "policy", "code"],
+                registry=registry,
+            )
         )
-        self._decisions = Counter(
-            "pointsman_decisions", "Decisions, by the picker that answered.", ["policy", "picker"], registry=registry
+        self._decisions = _Family(
+            Counter(
+                "pointsman_decisions",
+                "Decisions, by the picker that answered.",
+                ["policy", "picker"],
+                registry=registry,
+            )
         )
-        self._pick_duration = Histogram(
-            "pointsman_pick_duration_seconds",
-            "Time from query to decision, all pickers of the chain included.",
-            ["picker"],
-            buckets=PICK_BUCKETS,
-            registry=registry,
+        self._pick_duration = _Family(
+            Histogram(
+                "pointsman_pick_duration_seconds",
+                "Time from query to decision, all pickers of the chain included.",
+                ["picker"],
+                buckets=PICK_BUCKETS,
+                registry=registry,
+            )
         )
-        self._fallbacks = Counter(
-            "pointsman_fallback_picks",
-            "Times that a picker did not answer and the next one of its chain was asked.",
-            ["picker", "reason"],
-            registry=registry,
+        self._fallbacks = _Family(
+            Counter(
+                "pointsman_fallback_picks",
+                "Times that a picker did not answer and the next one of its chain was asked.",
+                ["picker", "reason"],
+                registry=registry,
+            )
         )
-        self._drops = Counter(
-            "pointsman_dropped_requests",
-            "Requests that got no expert, by reason.",
-            ["policy", "reason"],
-            registry=registry,
+        self._drops = _Family(
+            Counter(
+                "pointsman_dropped_requests",
+                "Requests that got no expert, by reason.",
+                ["policy", "reason"],
+                registry=registry,
+            )
         )
-        self._routing_errors = Counter(
-            "pointsman_routing_errors", "Unexpected exceptions while routing.", ["surface"], registry=registry
+        self._routing_errors = _Family(
+            Counter("pointsman_routing_errors", "Unexpected exceptions while routing.", ["surface"], registry=registry)
         )
 
     def _define_outcomes(self, registry: CollectorRegistry) -> None:
         labels = ["policy", "picker"]
-        self._finished = Counter(
-            "pointsman_finished_requests", "Decisions with a known end.", [*labels, "status"], registry=registry
+        self._finished = _Family(
+            Counter(
+                "pointsman_finished_requests", "Decisions with a known end.", [*labels, "status"], registry=registry
+            )
         )
         self._expired = Counter(
             "pointsman_expired_decisions", "Decisions whose end was never reported in time.", registry=registry
         )
-        self._slo_judged = Counter(
-            "pointsman_slo_judged_requests", "Finished requests that had an objective.", labels, registry=registry
+        self._slo_judged = _Family(
+            Counter(
+                "pointsman_slo_judged_requests", "Finished requests that had an objective.", labels, registry=registry
+            )
         )
-        self._slo_attained = Counter(
-            "pointsman_slo_attained_requests", "Finished requests that met all objectives.", labels, registry=registry
+        self._slo_attained = _Family(
+            Counter(
+                "pointsman_slo_attained_requests",
+                "Finished requests that met all objectives.",
+                labels,
+                registry=registry,
+            )
         )
-        self._qos = Counter(
-            "pointsman_qos",
-            "Sum of QoS over finished requests; over finished plus dropped requests it gives the mean QoS.",
-            labels,
-            registry=registry,
+        self._qos = _Family(
+            Counter(
+                "pointsman_qos",
+                "Sum of QoS over finished requests; over finished plus dropped requests it gives the mean QoS.",
+                labels,
+                registry=registry,
+            )
         )
         self._measured = {kind: _latency_histogram("request", "Measured", kind, registry) for kind in LATENCY_HELP}
         self._predicted = {
@@ -134,43 +174,41 @@ class Metrics:
         }
 
     def _define_transport(self, registry: CollectorRegistry) -> None:
-        self._access_log_entries = Counter(
-            "pointsman_access_log_entries", "Access log entries received, by result.", ["result"], registry=registry
+        self._access_log_entries = _Family(
+            Counter(
+                "pointsman_access_log_entries", "Access log entries received, by result.", ["result"], registry=registry
+            )
         )
         self._streams_open = Gauge("pointsman_ext_proc_streams_open", "Open ext_proc streams.", registry=registry)
-        self._streams = Counter(
-            "pointsman_ext_proc_streams",
-            "Ended ext_proc streams, by body mode and result.",
-            ["mode", "result"],
-            registry=registry,
+        self._streams = _Family(
+            Counter(
+                "pointsman_ext_proc_streams",
+                "Ended ext_proc streams, by body mode and result.",
+                ["mode", "result"],
+                registry=registry,
+            )
         )
 
     def answered(self, surface: Surface, policy: str, code: int) -> None:
         """Count an answer; `policy` is "namespace/name" or empty, `code` the HTTP status (200 = routed)."""
-        key = surface, policy, code
-        child = self._answered.get(key)
-        if child is None:
-            child = self._requests.labels(surface, self._policy(policy), str(code))
-            if len(self._answered) < LABEL_CAP:
-                self._answered[key] = child
-        child.inc()
+        self._requests(surface, self._policy(policy), str(code)).inc()
 
     def picked(self, policy: str, picker: str, seconds: float) -> None:
         """Count a decision of `picker`, which took `seconds` with its whole chain."""
-        self._decisions.labels(self._policy(policy), self._picker(picker)).inc()
-        self._pick_duration.labels(self._picker(picker)).observe(seconds)
+        self._decisions(self._policy(policy), self._picker(picker)).inc()
+        self._pick_duration(self._picker(picker)).observe(seconds)
 
     def fell_back(self, picker: str, reason: str) -> None:
         """Count that `picker` did not answer; `reason` is a short constant such as "deadline" or "error"."""
-        self._fallbacks.labels(self._picker(picker), self._reason(reason)).inc()
+        self._fallbacks(self._picker(picker), self._reason(reason)).inc()
 
     def dropped(self, policy: str, reason: str) -> None:
         """Count a request without an expert; `reason` is the drop reason, such as "rejected-saturated"."""
-        self._drops.labels(self._policy(policy), self._dropped(reason)).inc()
+        self._drops(self._policy(policy), self._dropped(reason)).inc()
 
     def failed(self, surface: Surface) -> None:
         """Count an unexpected exception while routing."""
-        self._routing_errors.labels(surface).inc()
+        self._routing_errors(surface).inc()
 
     def finished(
         self, policy: str, picker: str, status: OutcomeStatus, *, slo_met: bool | None, qos: float | None
@@ -185,21 +223,21 @@ class Metrics:
             qos: Quality of service, 0 to 1; None = cannot be told.
         """
         names = self._policy(policy), self._picker(picker)
-        self._finished.labels(*names, status.name.lower()).inc()
+        self._finished(*names, status.name.lower()).inc()
         if slo_met is not None:
-            self._slo_judged.labels(*names).inc()
-            self._slo_attained.labels(*names).inc(1.0 if slo_met else 0.0)
+            self._slo_judged(*names).inc()
+            self._slo_attained(*names).inc(1.0 if slo_met else 0.0)
         if qos is not None:
-            self._qos.labels(*names).inc(qos)
+            self._qos(*names).inc(qos)
 
     def latency(
         self, kind: LatencyKind, policy: str, *, measured_seconds: float | None, predicted_seconds: float | None
     ) -> None:
         """Observe one latency of a finished request and what had been predicted for it; None = unknown."""
         if measured_seconds is not None:
-            self._measured[kind].labels(self._policy(policy)).observe(measured_seconds)
+            self._measured[kind](self._policy(policy)).observe(measured_seconds)
         if predicted_seconds is not None:
-            self._predicted[kind].labels(self._policy(policy)).observe(predicted_seconds)
+            self._predicted[kind](self._policy(policy)).observe(predicted_seconds)
 
     def expired(self, count: int) -> None:
         """Count decisions that were closed because nothing was heard of them in time."""
@@ -207,7 +245,7 @@ class Metrics:
 
     def access_log_entry(self, result: str) -> None:
         """Count an access log entry; `result` is one of the constants of the access log service."""
-        self._access_log_entries.labels(result).inc()
+        self._access_log_entries(result).inc()
 
     def stream_opened(self) -> None:
         """Count an ext_proc stream in."""
@@ -221,7 +259,7 @@ class Metrics:
             result: "ok", "abandoned" (by the gateway), "malformed" or "failed".
         """
         self._streams_open.dec()
-        self._streams.labels(mode, result).inc()
+        self._streams(mode, result).inc()
 
     def watch_open_decisions(self, read: Callable[[], int]) -> None:
         """Export the number of open decisions, read at each scrape."""
@@ -242,13 +280,15 @@ class Metrics:
         self.registry.register(_Problems(read))
 
 
-def _latency_histogram(infix: str, word: str, kind: LatencyKind, registry: CollectorRegistry) -> Histogram:
-    return Histogram(
-        f"pointsman_{infix}_{kind}_seconds",
-        f"{word} {LATENCY_HELP[kind]}.",
-        ["policy"],
-        buckets=TTFT_BUCKETS if kind == "ttft" else PER_TOKEN_BUCKETS,
-        registry=registry,
+def _latency_histogram(infix: str, word: str, kind: LatencyKind, registry: CollectorRegistry) -> _Family[Histogram]:
+    return _Family(
+        Histogram(
+            f"pointsman_{infix}_{kind}_seconds",
+            f"{word} {LATENCY_HELP[kind]}.",
+            ["policy"],
+            buckets=TTFT_BUCKETS if kind == "ttft" else PER_TOKEN_BUCKETS,
+            registry=registry,
+        )
     )
 
 

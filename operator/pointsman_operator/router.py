@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from pointsman_operator.decision import Decision, ExpertView, Explanation, Outcome, OutcomeStatus, RouteQuery
+from pointsman_operator.decision import Decision, ExpertView, Explanation, Outcome, OutcomeStatus, Reason, RouteQuery
 from pointsman_operator.discovery.endpoint import Endpoint
 from pointsman_operator.discovery.store import matching
 from pointsman_operator.errors import NoExpertError, ShedError, UnknownDecisionError, UnknownModelError
@@ -20,9 +20,9 @@ from pointsman_operator.state.in_flight import InFlight
 from pointsman_operator.state.policy_view import PolicyView
 from pointsman_operator.telemetry.sample import LoadSample
 from pointsman_operator.trace import LATENCIES, Trace, latencies
-from pointsman_policy.latency.estimator import estimates
+from pointsman_policy.latency.estimator import ESTIMATE, estimates
 from pointsman_policy.reckoning import new_arrivals
-from pointsman_policy.state import DROP, Record, RoutingState, empty_state
+from pointsman_policy.state import DROP, RoutingState, empty_state
 
 _MOST_ENDPOINTS = 4
 """Endpoints listed in a decision: the pick and those to try when it fails."""
@@ -123,8 +123,8 @@ class Router:
         now = self._clock()
         route = self._find(query.model)
         policy = route.policy.key
-        state = route.view.assemble(query, now)
-        if not state.allowed.any():
+        state = route.view.state
+        if not route.view.assemble(query, now):
             self._metrics.dropped(policy, NoExpertError.dropped_reason or "")
             raise NoExpertError(_why_no_expert(route, query))
         chosen = route.chain.pick(state, self._uniform())
@@ -251,24 +251,17 @@ class Router:
     ) -> Trace:
         view = route.view
         first = chosen.pick.expert
-        predicted = estimates(state)
-        request = state.request[0]
-        prompt_tokens = int(request["prompt_tokens"])
+        predicted = np.empty(len(view.endpoints), ESTIMATE)
         row = int(view.rows[first])
-        slot = self._in_flight.open(row, now, prompt_tokens)
-        entry = self._in_flight.entry(slot)
-        entry["expected_first_token_at"] = now + predicted[first]["ttft_seconds"]
-        entry["predicted_quality"] = state.candidate[first]["predicted_quality"]
-        entry["predicted_output_tokens"] = state.candidate[first]["predicted_output_tokens"]
-        for name in ("ttft_objective_seconds", "tpot_objective_seconds", "ntpot_objective_seconds"):
-            entry[name] = request[name]
+        slot = self._in_flight.open(row, first, now, state, predicted)
+        request = state.request[0]
         endpoints, rewrite = _destinations(view.endpoints, _ranking(state, chosen), query.model)
         decision = Decision(
             id=f"{self._id_prefix}-{next(self._numbers):x}",
             policy=route.policy.key,
             picker=chosen.picker,
             policy_version=chosen.version,
-            reason=_reason(endpoints[0], chosen, predicted[first]),
+            reason=Reason(endpoints[0].name, chosen.picker, chosen.summary, predicted, first),
             fallbacks=chosen.fallbacks,
             endpoints=endpoints,
             model_rewrite=rewrite,
@@ -279,16 +272,14 @@ class Router:
             made_at=now,
             heard_at=now,
             objectives=view.objectives(query.objectives),
-            prompt_tokens=prompt_tokens,
+            prompt_tokens=int(request["prompt_tokens"]),
             load_ratio=float(request["load_ratio"]),
             chosen=first,
             scores=chosen.pick.scores,
             allowed=state.allowed.copy(),
             estimates=predicted,
             predictions=state.candidate.copy(),
-            exclusions=tuple(
-                "" if state.allowed[index] else view.exclusion(index, query) for index in range(len(view.endpoints))
-            ),
+            exclusions=_exclusions(view, query, state),
             row=row,
             slot=slot,
         )
@@ -382,12 +373,8 @@ def _destinations(
     return tuple(alike[:_MOST_ENDPOINTS]), rewrite
 
 
-def _reason(endpoint: Endpoint, chosen: Chosen, predicted: Record) -> str:
-    ttft, ntpot = predicted["ttft_seconds"] * 1e3, predicted["ntpot_seconds"] * 1e3
-    return (
-        f"{endpoint.name}, by {chosen.picker}: {chosen.summary} (predicted TTFT {ttft:.0f} ms, "
-        f"per token {ntpot:.1f} ms, P(objectives) {predicted['slo_probability']:.2f})"
-    )
+def _exclusions(view: PolicyView, query: RouteQuery, state: RoutingState) -> Mapping[int, str]:
+    return {index: view.exclusion(index, query) for index in np.flatnonzero(~state.allowed).tolist()}
 
 
 def _why_no_expert(route: _Route, query: RouteQuery) -> str:

@@ -1,6 +1,7 @@
 """What a decision rested on, kept to explain it and to judge its outcome."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -29,7 +30,8 @@ class Trace:
     allowed: npt.NDArray[np.bool_]
     estimates: npt.NDArray[np.void]
     predictions: npt.NDArray[np.void]
-    exclusions: tuple[str, ...]
+    exclusions: Mapping[int, str]
+    """Why experts could not be picked, by index."""
     row: int
     slot: int
     outcome: Outcome | None = None
@@ -39,7 +41,7 @@ class Trace:
         candidates = [_candidate(self, index) for index in range(len(self.scores))]
         candidates.sort(key=lambda item: (not item.allowed, -(item.score if item.score is not None else -np.inf)))
         return Explanation(
-            decision=self.decision,
+            decision=replace(self.decision, reason=str(self.decision.reason)),
             age_seconds=now - self.made_at,
             prompt_tokens=self.prompt_tokens,
             objectives=ObjectiveOverrides(*self.objectives),
@@ -80,7 +82,7 @@ def _candidate(trace: Trace, index: int) -> Candidate:
     return Candidate(
         endpoint=trace.view.endpoints[index],
         allowed=bool(trace.allowed[index]),
-        exclusion=trace.exclusions[index],
+        exclusion=trace.exclusions.get(index, ""),
         score=score if np.isfinite(score) and trace.allowed[index] else None,
         ttft_seconds=float(predicted["ttft_seconds"]),
         tpot_seconds=float(predicted["tpot_seconds"]),

@@ -5,12 +5,21 @@ expert's requests are the router's own open ones, moved on in time with the late
 the last sample counted beyond the router's own at that moment.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 import numpy.typing as npt
 
 from pointsman_policy.compiled import compiled
-from pointsman_policy.latency.estimator import tightest, work_seconds
-from pointsman_policy.ledger import Ledger, open_at
+from pointsman_policy.latency.estimator import (
+    DEFAULT_LENGTH_SPREAD,
+    DEFAULT_PESSIMISM,
+    DEFAULT_SPREAD,
+    estimate_all,
+    tightest,
+    work_seconds,
+)
+from pointsman_policy.ledger import Ledger, open_at, open_entry
 from pointsman_policy.state import Record, RoutingState
 
 BELIEF = np.dtype(
@@ -315,3 +324,113 @@ def count_arrival(arrivals: npt.NDArray[np.void], now: float, state: RoutingStat
     row.last_at = now
     row.count += 1
     request.mean_work_seconds = row.mean_work_seconds
+
+
+class Asked(NamedTuple):
+    """What a router knows of one request before it looks at any expert."""
+
+    prompt_tokens: float
+    ttft_objective_seconds: float
+    """0 = none, as for the other objectives."""
+    tpot_objective_seconds: float
+    ntpot_objective_seconds: float
+    quality_floor: float
+    """Experts predicted below are left out, unless all are: an answer below the floor is better than none."""
+    priority: float
+    may_drop: bool
+    most_output_tokens: float
+    """The client's limit; inf = none."""
+
+
+@compiled
+def assemble(
+    ledger: Ledger,
+    beliefs: npt.NDArray[np.void],
+    loads: npt.NDArray[np.void],
+    selection: npt.NDArray[np.int64],
+    arrivals: npt.NDArray[np.void],
+    now: float,
+    asked: Asked,
+    quality: npt.NDArray[np.float32],
+    output_tokens: npt.NDArray[np.float32],
+    usable: npt.NDArray[np.bool_],
+    state: RoutingState,
+) -> int:
+    """Write the whole state of one request and return how many experts are allowed.
+
+    Args:
+        ledger: Open requests of X experts.
+        beliefs: BELIEF rows, [X].
+        loads: LOAD rows, [X].
+        selection: Indices into X of the state's experts, [E].
+        arrivals: ARRIVALS row of the policy; this arrival is counted in.
+        now: Seconds on the clock of the ledger and the loads.
+        asked: The request.
+        quality: Predicted on each expert, [E].
+        output_tokens: Predicted on each expert, [E].
+        usable: Whether each expert may serve this request apart from its quality, [E].
+        state: Is written.
+    """
+    request = state.request[0]
+    request.prompt_tokens = asked.prompt_tokens
+    request.ttft_objective_seconds = asked.ttft_objective_seconds
+    request.tpot_objective_seconds = asked.tpot_objective_seconds
+    request.ntpot_objective_seconds = asked.ntpot_objective_seconds
+    request.quality_floor = asked.quality_floor
+    request.priority = asked.priority
+    request.may_drop = 1.0 if asked.may_drop else 0.0
+    above = False
+    for e in range(selection.shape[0]):
+        state.candidate[e].predicted_quality = quality[e]
+        state.candidate[e].predicted_output_tokens = min(output_tokens[e], asked.most_output_tokens)
+        above = above or (usable[e] and quality[e] >= asked.quality_floor)
+    allowed = 0
+    for e in range(selection.shape[0]):
+        state.allowed[e] = usable[e] and (not above or quality[e] >= asked.quality_floor)
+        if state.allowed[e]:
+            allowed += 1
+    reckon(ledger, beliefs, loads, selection, now, state)
+    count_arrival(arrivals, now, state)
+    return allowed
+
+
+@compiled
+def open_request(
+    ledger: Ledger,
+    loads: npt.NDArray[np.void],
+    expert: int,
+    choice: int,
+    now: float,
+    state: RoutingState,
+    estimates: npt.NDArray[np.void],
+) -> int:
+    """Predict the state's request on every expert and open it on one; returns its slot, -1 if the ledger is full.
+
+    Args:
+        ledger: Open requests.
+        loads: LOAD rows, [X].
+        expert: Index of the choice among the X experts.
+        choice: Index of the choice in the state.
+        now: Seconds on the clock of the ledger and the loads.
+        state: The request's.
+        estimates: ESTIMATE rows, [E]; are written.
+    """
+    estimate_all(state, DEFAULT_PESSIMISM, DEFAULT_SPREAD, DEFAULT_LENGTH_SPREAD, estimates)
+    slot = open_entry(ledger, expert)
+    if slot < 0:
+        return slot
+    request = state.request[0]
+    entry = ledger.entry[slot]
+    entry.arrival_at = now
+    entry.first_token_at = np.nan
+    entry.expected_first_token_at = now + estimates[choice].ttft_seconds
+    entry.progress_at = now
+    entry.tokens = 0.0
+    entry.prompt_tokens = request.prompt_tokens
+    entry.predicted_quality = state.candidate[choice].predicted_quality
+    entry.predicted_output_tokens = state.candidate[choice].predicted_output_tokens
+    entry.ttft_objective_seconds = request.ttft_objective_seconds
+    entry.tpot_objective_seconds = request.tpot_objective_seconds
+    entry.ntpot_objective_seconds = request.ntpot_objective_seconds
+    note_prefill(loads, expert, now, request.prompt_tokens)
+    return slot

@@ -32,7 +32,7 @@ def test_a_decision_lists_the_pick_first_and_the_others_by_score(core: Core) -> 
     assert addresses(decision) == [B, C, A]
     assert (decision.policy, decision.picker, decision.policy_version) == ("edge/chat", "Obedient", "3")
     assert decision.fallbacks == ()
-    assert decision.reason.startswith("b, by Obedient: what the test says (predicted TTFT ")
+    assert str(decision.reason).startswith("b, by Obedient: what the test says (predicted TTFT ")
 
 
 def test_equal_scores_are_listed_by_fewest_requests(core: Core) -> None:

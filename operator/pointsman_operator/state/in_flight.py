@@ -12,7 +12,8 @@ from pointsman_operator.discovery.endpoint import Endpoint
 from pointsman_operator.telemetry.sample import LoadSample
 from pointsman_policy.latency.profiles import ProfileTable, beliefs, read_profiles
 from pointsman_policy.ledger import close_entry, grown, new_ledger, open_entry
-from pointsman_policy.reckoning import BELIEF, new_loads, note_prefill, observe, reckon
+from pointsman_policy.prediction.predictor import Prediction
+from pointsman_policy.reckoning import BELIEF, Asked, assemble, new_loads, observe, open_request, reckon
 from pointsman_policy.state import ENGINES, Record, RoutingState, empty_state
 
 _FIRST_EXPERTS = 16
@@ -70,20 +71,38 @@ class InFlight:
         """Return the row of the expert at "ip:port"; None if there is none."""
         return self._row.get(address)
 
-    def open(self, row: int, now: float, prompt_tokens: float) -> int:
-        """Open a request on an expert and return its slot; the caller fills `entry(slot)`."""
-        slot = open_entry(self._ledger, row)
+    def assemble(
+        self,
+        rows: npt.NDArray[np.int64],
+        arrivals: npt.NDArray[np.void],
+        now: float,
+        asked: Asked,
+        prediction: Prediction,
+        usable: npt.NDArray[np.bool_],
+        state: RoutingState,
+    ) -> int:
+        """Write the state of one request; see `pointsman_policy.reckoning.assemble`."""
+        return assemble(
+            self._ledger,
+            self._beliefs,
+            self._loads,
+            rows,
+            arrivals,
+            now,
+            asked,
+            prediction.quality,
+            prediction.output_tokens,
+            usable,
+            state,
+        )
+
+    def open(self, row: int, choice: int, now: float, state: RoutingState, estimates: npt.NDArray[np.void]) -> int:
+        """Predict the state's request, open it on an expert and return its slot; `open_request` says more."""
+        slot = open_request(self._ledger, self._loads, row, choice, now, state, estimates)
         if slot < 0:
             experts, capacity = self._ledger.order.shape
             self._ledger = grown(self._ledger, experts, 2 * capacity)
-            slot = open_entry(self._ledger, row)
-        note_prefill(self._loads, row, now, prompt_tokens)
-        entry = self._ledger.entry[slot]
-        entry["arrival_at"] = now
-        entry["first_token_at"] = np.nan
-        entry["progress_at"] = now
-        entry["tokens"] = 0
-        entry["prompt_tokens"] = prompt_tokens
+            slot = open_request(self._ledger, self._loads, row, choice, now, state, estimates)
         return slot
 
     def entry(self, slot: int) -> Record:

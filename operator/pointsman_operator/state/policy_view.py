@@ -1,5 +1,6 @@
 """One policy's side of a RoutingState: its experts, its objectives, and a request put among them."""
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -11,10 +12,11 @@ from pointsman_operator.discovery.endpoint import Endpoint
 from pointsman_operator.routerpolicy import RouterPolicy
 from pointsman_operator.state.in_flight import InFlight
 from pointsman_policy.prediction.prior import PriorPredictor
-from pointsman_policy.reckoning import count_arrival
-from pointsman_policy.state import RoutingState, empty_state
+from pointsman_policy.reckoning import Asked
+from pointsman_policy.state import empty_state
 
 _CHARACTERS_PER_TOKEN = 4
+_NOTHING_ASKED = (None, None, None)
 
 
 class Objectives(NamedTuple):
@@ -55,6 +57,7 @@ class PolicyView:
         )
         self._ready = np.array([expert.ready for expert in experts], np.bool_)
         self._context_length = np.array([expert.context_length_tokens or np.inf for expert in experts])
+        self._shortest_context = float(self._context_length.min(initial=np.inf))
         self._addresses = [endpoint.address for endpoint in endpoints]
         spec = policy.spec
         self._admission = spec.admission.mode
@@ -65,36 +68,29 @@ class PolicyView:
             spec.objectives.normalized_time_per_output_token_milliseconds / 1e3,
         )
 
-    def assemble(self, query: RouteQuery, now: float) -> RoutingState:
-        """Return what is known when a request arrives; valid until the next call. Nothing may be allowed."""
-        state = self.state
+    def assemble(self, query: RouteQuery, now: float) -> int:
+        """Write what is known when a request arrives into `state`, and return how many experts are allowed."""
         prompt_tokens = query.prompt_tokens or max(len(query.prompt) // _CHARACTERS_PER_TOKEN, 1)
-        prediction = self._predictor.predict(query.prompt, prompt_tokens)
-        state.candidate["predicted_quality"] = prediction.quality
-        state.candidate["predicted_output_tokens"] = prediction.output_tokens
-        if query.max_output_tokens:
-            np.minimum(
-                prediction.output_tokens, query.max_output_tokens, out=state.candidate["predicted_output_tokens"]
-            )
-        self._allow(query, prompt_tokens)
         objectives = self.objectives(query.objectives)
-        request = state.request[0]
-        request["prompt_tokens"] = prompt_tokens
-        request["ttft_objective_seconds"] = objectives.ttft_seconds
-        request["tpot_objective_seconds"] = objectives.tpot_seconds
-        request["ntpot_objective_seconds"] = objectives.ntpot_seconds
-        request["quality_floor"] = self._quality_floor
-        request["priority"] = query.priority
-        request["may_drop"] = self._admission == "ShedHopeless" or (
-            self._admission == "ShedSheddable" and query.priority < 0
+        asked = Asked(
+            float(prompt_tokens),
+            objectives.ttft_seconds,
+            objectives.tpot_seconds,
+            objectives.ntpot_seconds,
+            self._quality_floor,
+            float(query.priority),
+            self._may_drop(query),
+            float(query.max_output_tokens) or math.inf,
         )
-        self._in_flight.reckon(self.rows, now, state)
-        count_arrival(self._arrivals, now, state)
-        return state
+        prediction = self._predictor.predict(query.prompt, prompt_tokens)
+        usable = self._usable(query, prompt_tokens + query.max_output_tokens)
+        return self._in_flight.assemble(self.rows, self._arrivals, now, asked, prediction, usable, self.state)
 
     def objectives(self, overrides: ObjectiveOverrides) -> Objectives:
         """Return the targets of a request: its own where it has any, else the policy's."""
         asked = (overrides.ttft_seconds, overrides.tpot_seconds, overrides.ntpot_seconds)
+        if asked == _NOTHING_ASKED:
+            return self._objectives
         return Objectives(
             *(default if own is None else own for own, default in zip(asked, self._objectives, strict=True))
         )
@@ -110,13 +106,13 @@ class PolicyView:
             return "prompt and answer exceed its context length"
         return "predicted quality below the floor"
 
-    def _allow(self, query: RouteQuery, prompt_tokens: int) -> None:
-        allowed = self.state.allowed
-        np.copyto(allowed, self._ready)
+    def _may_drop(self, query: RouteQuery) -> bool:
+        return self._admission == "ShedHopeless" or (self._admission == "ShedSheddable" and query.priority < 0)
+
+    def _usable(self, query: RouteQuery, tokens: int) -> npt.NDArray[np.bool_]:
+        usable = self._ready
+        if tokens > self._shortest_context:
+            usable = usable & (self._context_length >= tokens)
         if query.subset is not None:
-            allowed &= [address in query.subset for address in self._addresses]
-        allowed &= self._context_length >= prompt_tokens + query.max_output_tokens
-        if self._quality_floor > 0:
-            good = allowed & (self.state.candidate["predicted_quality"] >= self._quality_floor)
-            if good.any():  # an answer below the floor is better than none
-                np.copyto(allowed, good)
+            usable = usable & np.array([address in query.subset for address in self._addresses], np.bool_)
+        return usable
