@@ -26,7 +26,6 @@ BLOCKED = (
     "envoy",
     "pointsman_policy.simulator",
     "pointsman_policy.evaluation",
-    "pointsman_operator.demo",
 )
 IMPORT_ALL = """
 import importlib, sys
@@ -43,8 +42,8 @@ sys.meta_path.insert(0, Blocker())
 for module in modules:
     try:
         importlib.import_module(module)
-    except ImportError as error:
-        print(f"{module}: {error}")
+    except Exception as error:
+        print(f"{module}: {error!r}")
 """
 
 EXTRAS = {
