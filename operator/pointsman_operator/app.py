@@ -25,6 +25,7 @@ from pointsman_operator.settings import RouterSettings
 from pointsman_operator.telemetry.pollers import Pollers
 from pointsman_operator.telemetry.protocols import TelemetryCounts
 from pointsman_operator.telemetry.source import make_source
+from pointsman_operator.warm_up import warm_up
 from pointsman_policy.pickers.registry import PICKERS
 
 _LOGGER = logging.getLogger(__name__)
@@ -48,6 +49,7 @@ async def run_router(settings: RouterSettings, started: Callable[[tuple[int, ...
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     parts = _assemble(settings)
+    warm_up()
     parts.configuration.start()
     router, metrics = parts.router, parts.metrics
     server = RouterServer(

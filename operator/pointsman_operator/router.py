@@ -123,8 +123,8 @@ class Router:
         now = self._clock()
         route = self._find(query.model)
         policy = route.policy.key
-        state = route.view.state
-        if not route.view.assemble(query, now):
+        state = route.view.assemble(query, now)
+        if not route.view.allowed_count:
             self._metrics.dropped(policy, NoExpertError.dropped_reason or "")
             raise NoExpertError(_why_no_expert(route, query))
         chosen = route.chain.pick(state, self._uniform())

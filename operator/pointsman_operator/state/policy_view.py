@@ -13,7 +13,7 @@ from pointsman_operator.routerpolicy import RouterPolicy
 from pointsman_operator.state.in_flight import InFlight
 from pointsman_policy.prediction.prior import PriorPredictor
 from pointsman_policy.reckoning import Asked
-from pointsman_policy.state import empty_state
+from pointsman_policy.state import RoutingState, empty_state
 
 _CHARACTERS_PER_TOKEN = 4
 _NOTHING_ASKED = (None, None, None)
@@ -47,6 +47,8 @@ class PolicyView:
         self.endpoints = tuple(endpoints)
         self.rows = np.array([in_flight.row(endpoint) for endpoint in endpoints], np.int64)
         self.state = empty_state(len(endpoints))
+        self.allowed_count = 0
+        """Experts that the last assembled request may go to."""
         self._in_flight = in_flight
         self._arrivals = arrivals
         experts = [endpoint.expert for endpoint in endpoints]
@@ -68,8 +70,8 @@ class PolicyView:
             spec.objectives.normalized_time_per_output_token_milliseconds / 1e3,
         )
 
-    def assemble(self, query: RouteQuery, now: float) -> int:
-        """Write what is known when a request arrives into `state`, and return how many experts are allowed."""
+    def assemble(self, query: RouteQuery, now: float) -> RoutingState:
+        """Return what is known when a request arrives; valid until the next call. Nothing may be allowed."""
         prompt_tokens = query.prompt_tokens or max(len(query.prompt) // _CHARACTERS_PER_TOKEN, 1)
         objectives = self.objectives(query.objectives)
         asked = Asked(
@@ -84,7 +86,10 @@ class PolicyView:
         )
         prediction = self._predictor.predict(query.prompt, prompt_tokens)
         usable = self._usable(query, prompt_tokens + query.max_output_tokens)
-        return self._in_flight.assemble(self.rows, self._arrivals, now, asked, prediction, usable, self.state)
+        self.allowed_count = self._in_flight.assemble(
+            self.rows, self._arrivals, now, asked, prediction, usable, self.state
+        )
+        return self.state
 
     def objectives(self, overrides: ObjectiveOverrides) -> Objectives:
         """Return the targets of a request: its own where it has any, else the policy's."""

@@ -8,6 +8,7 @@ from tests.unit.routing import UNIX_OFFSET, endpoint
 from pointsman_operator.state.in_flight import InFlight
 from pointsman_operator.telemetry.sample import LoadSample
 from pointsman_policy.errors import DocumentError
+from pointsman_policy.latency.estimator import ESTIMATE
 from pointsman_policy.state import Record, empty_state
 
 A, B = endpoint("a"), endpoint("b")
@@ -28,6 +29,12 @@ def observe(
     return in_flight.observe(sample, now, now + UNIX_OFFSET)
 
 
+def opened(in_flight: InFlight, row: int, now: float, prompt_tokens: int) -> int:
+    state = empty_state(1)
+    state.request["prompt_tokens"] = prompt_tokens
+    return in_flight.open(row, 0, now, state, np.zeros(1, ESTIMATE))
+
+
 def believed(in_flight: InFlight, now: float = NOW) -> Record:
     """What is written into a state for expert A."""
     state = empty_state(1)
@@ -37,19 +44,19 @@ def believed(in_flight: InFlight, now: float = NOW) -> Record:
 
 def test_slots_are_used_again_and_never_shared(in_flight: InFlight) -> None:
     rows = in_flight.row(A), in_flight.row(B)
-    slots = [in_flight.open(rows[index % 2], NOW, 10) for index in range(3_000)]
+    slots = [opened(in_flight, rows[index % 2], NOW, 10) for index in range(3_000)]
     assert len(set(slots)) == 3_000
     assert [in_flight.open_count(row) for row in rows] == [1_500, 1_500]
     for index, slot in enumerate(slots):
         assert in_flight.entry(slot)["prompt_tokens"] == 10
         in_flight.close(rows[index % 2], slot, NOW)
     assert [in_flight.open_count(row) for row in rows] == [0, 0]
-    again = [in_flight.open(rows[0], NOW, 10) for _ in range(3_000)]
+    again = [opened(in_flight, rows[0], NOW, 10) for _ in range(3_000)]
     assert set(again) == set(slots)
 
 
 def test_a_request_that_moves_keeps_what_is_known_of_it(in_flight: InFlight) -> None:
-    slot = in_flight.open(in_flight.row(A), NOW, 77)
+    slot = opened(in_flight, in_flight.row(A), NOW, 77)
     in_flight.entry(slot)["tokens"] = 5
     moved = in_flight.move(in_flight.row(A), slot, in_flight.row(B))
     assert (in_flight.entry(moved)["prompt_tokens"], in_flight.entry(moved)["tokens"]) == (77, 5)
@@ -58,7 +65,7 @@ def test_a_request_that_moves_keeps_what_is_known_of_it(in_flight: InFlight) -> 
 
 
 def test_a_changed_description_changes_beliefs_at_once(in_flight: InFlight) -> None:
-    in_flight.open(in_flight.row(A), NOW, 10)
+    opened(in_flight, in_flight.row(A), NOW, 10)
     assert believed(in_flight)["base_seconds"] == pytest.approx(0.010)
     in_flight.set_experts([endpoint("a", maximum_running=7, quality_prior_percent=90, engine="sglang")], None)
     now = believed(in_flight)
@@ -97,7 +104,7 @@ def test_a_samples_age_is_that_of_its_own_clock_and_never_negative(in_flight: In
 
 def test_requests_that_ended_since_a_sample_are_not_taken_for_those_of_others(in_flight: InFlight) -> None:
     row = in_flight.row(A)
-    slot = in_flight.open(row, NOW, 10)
+    slot = opened(in_flight, row, NOW, 10)
     in_flight.close(row, slot, NOW + 2)
     observe(in_flight, running=1, now=NOW + 3, age=2)
     assert believed(in_flight, NOW + 3)["running_request_count"] == 0
@@ -105,7 +112,7 @@ def test_requests_that_ended_since_a_sample_are_not_taken_for_those_of_others(in
 
 def test_lost_requests_are_the_oldest_silent_ones(in_flight: InFlight) -> None:
     row = in_flight.row(A)
-    slots = [in_flight.open(row, NOW - 10 + index, 10) for index in range(4)]
+    slots = [opened(in_flight, row, NOW - 10 + index, 10) for index in range(4)]
     assert observe(in_flight, running=1, waiting=1) == []
     in_flight.entry(slots[0])["progress_at"] = NOW + 0.9
     assert observe(in_flight, running=1, waiting=1, now=NOW + 0.9) == []
@@ -115,5 +122,5 @@ def test_lost_requests_are_the_oldest_silent_ones(in_flight: InFlight) -> None:
 
 @pytest.mark.parametrize("counts", [(None, 0.0), (0.0, None), (None, None)])
 def test_half_a_sample_makes_nothing_lost(in_flight: InFlight, counts: tuple[float | None, float | None]) -> None:
-    in_flight.open(in_flight.row(A), NOW - 10, 10)
+    opened(in_flight, in_flight.row(A), NOW - 10, 10)
     assert [observe(in_flight, *counts, now=NOW + late) for late in range(4)] == [[]] * 4
