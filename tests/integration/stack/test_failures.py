@@ -174,7 +174,7 @@ def said_at(url: str) -> str:
 
 def test_a_killed_expert_costs_only_what_it_was_answering(stack: "Stack") -> None:
     victim = stack.address("right")
-    with stack.stream("edge-turns", tokens=500) as first, stack.stream("edge-turns", tokens=500) as second:
+    with stack.stream("edge-turns", tokens=1_000) as first, stack.stream("edge-turns", tokens=1_000) as second:
         survivor, cut = sorted((first, second), key=lambda one: on(stack, one.decision_id) == victim)
         assert on(stack, cut.decision_id) == victim != on(stack, survivor.decision_id)
         stack.parts["victim"].kill()
@@ -184,7 +184,7 @@ def test_a_killed_expert_costs_only_what_it_was_answering(stack: "Stack") -> Non
         with pytest.raises(requests.exceptions.ChunkedEncodingError):
             cut.read_all()
         events = survivor.read_all()
-    assert (len(events), events[-1]) == (501, b"data: [DONE]")
+    assert (len(events), events[-1]) == (1_001, b"data: [DONE]")
     assert stack.outcome(cut.decision_id)["outcome"]["status"] == "FAILED"
     ends = [stack.outcome(answer.decision_id)["outcome"] for answer in load.answers]
     assert {one["status"] for one in ends} == {"COMPLETED"}

@@ -85,7 +85,7 @@ def test_a_wrong_objective_is_the_clients_mistake(stack: "Stack") -> None:
 
 def test_a_hopeless_request_is_shed_in_overload_and_served_after_it(stack: "Stack") -> None:
     objective = {"x-llm-d-slo-ttft-ms": "300"}
-    with stack.stream("edge-strict", tokens=150):
+    with stack.stream("edge-strict", tokens=600):
         answer = stack.post("edge-strict", headers=objective)
         assert answer.status == 429
         assert answer.headers["x-llm-d-request-dropped-reason"] == "rejected-saturated"

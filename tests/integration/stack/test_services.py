@@ -46,6 +46,16 @@ def test_a_decision_without_a_proxy_is_made_reported_and_explained(stack: "Stack
     assert all(one.ready and one.telemetry_age_seconds < 5 for one in experts)
 
 
+def test_a_decision_whose_request_never_arrives_is_closed(stack: "Stack") -> None:
+    before = stack.metric("expired_decisions_total")
+    with stack.stub() as stub:
+        decision = stub.Route(pb.RouteRequest(model="edge-chat"))
+    assert stack.views()["large"]["in_flight"] > 0
+    eventually(lambda: stack.metric("open_decisions") == 0, "the decision stays open")
+    assert stack.metric("expired_decisions_total") == before + 1
+    assert stack.explain(decision.decision_id)["outcome"] is None
+
+
 @pytest.mark.parametrize(
     ("call", "request_", "code", "message"),
     [
