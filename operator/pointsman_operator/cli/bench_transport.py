@@ -41,7 +41,7 @@ class TransportSettings:
     router_command: tuple[str, ...]
     """Starts a router that serves at `router_address` and knows one expert, at `upstream_address`."""
     router_address: str
-    """"ip:port"."""
+    """"ip:port" or "unix:/path"."""
     upstream_address: str
     """"ip:port" for the server that answers at once; it is started here."""
     rate: float = 200.0
@@ -274,8 +274,13 @@ def _log(folder: Path, name: str) -> Path:
 
 
 def _accepts(address: str) -> bool:
-    host, _, port = address.rpartition(":")
+    path = address.removeprefix("unix:")
     try:
+        if path != address:
+            with socket.socket(socket.AF_UNIX) as probe:
+                probe.connect(path)
+            return True
+        host, _, port = address.rpartition(":")
         with socket.create_connection((host, int(port)), timeout=1.0):
             return True
     except OSError:

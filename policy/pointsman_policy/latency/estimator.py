@@ -189,12 +189,15 @@ def _harm(
         slots = state.running[e]
         mask = state.running_mask[e]
         total = float(expert.running_request_count)
+        tokens = float(expert.running_remaining_tokens)
         if waiting == 1:
             slots = state.waiting[e]
             mask = state.waiting_mask[e]
             total = float(expert.waiting_request_count)
+            tokens = float(expert.waiting_output_tokens)
         loss = 0.0
         listed = 0
+        listed_tokens = 1.0
         for k in range(mask.shape[0]):
             if not mask[k]:
                 break
@@ -215,9 +218,10 @@ def _harm(
             loss += slot.predicted_quality * max(before - after, 0.0)
             chances += before
             listed += 1
+            listed_tokens += remaining
         known += listed
-        if 0 < listed < total:
-            loss *= total / listed
+        if 0 < listed < total:  # the oldest are listed, and harm grows with the tokens that are still to come
+            loss *= max(total / listed, tokens / listed_tokens)
         impact += loss
     row.impact = impact
     row.health = 1.0

@@ -60,11 +60,12 @@ def _kernel(
 
     experts = scores.shape[0]
     estimates = np.zeros(experts, ESTIMATE)
+    allowed = allowed_count(state)
     mean_yield = 0.0
     for e in range(experts):
         estimate(state, e, pessimism, spread, length_spread, estimates)
         if state.allowed[e]:
-            mean_yield += state.candidate[e].predicted_quality / estimates[e].work_seconds / allowed_count(state)
+            mean_yield += state.candidate[e].predicted_quality / estimates[e].work_seconds / allowed
     for e in range(experts):
         one = estimates[e]
         quality = state.candidate[e].predicted_quality
