@@ -53,7 +53,10 @@ async def run_router(settings: RouterSettings, started: Callable[[tuple[int, ...
     parts.configuration.start()
     router, metrics = parts.router, parts.metrics
     server = RouterServer(
-        router, metrics, Destinations(router, metrics), ServerSettings(addresses=settings.grpc_addresses)
+        router,
+        metrics,
+        Destinations(router, metrics),
+        ServerSettings(settings.grpc_addresses, settings.sidecar_addresses),
     )
     admin = admin_app(router, metrics, lambda: "draining" if stop.is_set() else router.not_ready(), parts.problems)
     async with AsyncExitStack() as stack:

@@ -22,7 +22,7 @@ DROPPED_REASON_HEADER = "x-llm-d-request-dropped-reason"
 
 
 class PartError(PointsmanError):
-    """A process that was to be started is missing, does not get ready, or ends early; the message has its last words."""
+    """A process to be started is missing, does not get ready, or ends early; the message has its last words."""
 
 
 class TelemetryError(PointsmanError):

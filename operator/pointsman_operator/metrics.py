@@ -95,7 +95,7 @@ class Metrics:
         self._requests = _Family(
             Counter(
                 "pointsman_requests",
-                "Requests answered, by surface (ext_proc, grpc), policy (empty where none applied) and HTTP status code.",
+                "Requests answered, by surface (ext_proc, grpc), policy (empty where none applied) and HTTP status.",
                 ["surface", "policy", "code"],
                 registry=registry,
             )

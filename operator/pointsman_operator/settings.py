@@ -14,6 +14,9 @@ class RouterSettings:
     """The ``experts.yaml``; reloaded on change."""
     grpc_addresses: tuple[str, ...] = ("127.0.0.1:9002",)
     """Where ext_proc, the access log and RoutingService are served: "ip:port" or "unix:/path"."""
+    sidecar_addresses: tuple[str, ...] = ()
+    """Where our own sidecar finds ext_proc, over a transport that costs less; forms as above, empty = not
+    served."""
     admin_host: str = "127.0.0.1"
     """Where metrics, probes and debug pages are served."""
     admin_port: int = 9090

@@ -55,22 +55,29 @@ def transport(
     seconds: Annotated[float, typer.Option(min=1, max=86_400, help="Of load on each way, all rounds together.")] = 20.0,
     rounds: Annotated[int, typer.Option(min=1, max=100, help="How often the load changes ways.")] = 5,
     seed: Annotated[int, typer.Option(min=0, help="Of the arrivals.")] = 1,
+    general: Annotated[
+        bool, typer.Option("--general", help="Ask over the general gRPC server, not the sidecar's own port.")
+    ] = False,
 ) -> None:
     """Measure what the router adds to a request through Envoy: latency and CPU time."""
     with needs_extra("demo"):
         from pointsman_operator.cli.bench_transport import TransportSettings, run
         from pointsman_operator.demo.processes import find_envoy, free_address, pointsman
-    upstream, router = free_address("127.0.0.1"), free_address("127.0.0.1")
+    upstream, router, sidecar = (free_address("127.0.0.1") for _ in range(3))
     with tempfile.TemporaryDirectory(prefix="pointsman-bench-") as name:
         policy, experts = Path(name) / "policy.yaml", Path(name) / "experts.yaml"
         policy.write_text(yaml.safe_dump(_policy()), "utf-8")
         expert = {"name": "only", "endpoint": upstream, "model": "only", "labels": _LABELS}
         experts.write_text(yaml.safe_dump({"experts": [expert]}), "utf-8")
-        options = ("--policy", policy, "--experts", experts, "--listen", router, "--admin-port", 0)
+        options = (
+            *("--policy", policy, "--experts", experts, "--admin-port", 0),
+            *("--listen", router, "--sidecar-listen", sidecar),
+        )
         settings = TransportSettings(
             envoy=find_envoy(),
             router_command=tuple(pointsman("router", *map(str, options))),
             router_address=router,
+            ext_proc_address=router if general else sidecar,
             upstream_address=upstream,
             rate=rate,
             prompt_bytes=prompt_bytes,

@@ -42,6 +42,8 @@ class TransportSettings:
     """Starts a router that serves at `router_address` and knows one expert, at `upstream_address`."""
     router_address: str
     """"ip:port" or "unix:/path"."""
+    ext_proc_address: str
+    """Where it serves ext_proc for the sidecar, or the same again."""
     upstream_address: str
     """"ip:port" for the server that answers at once; it is started here."""
     rate: float = 200.0
@@ -133,7 +135,9 @@ def measure(settings: TransportSettings) -> TransportFigures:
         _start(stack, folder, "upstream", (*_WORKER, "upstream", host, port), settings.upstream_address)
         router = _start(stack, folder, "router", settings.router_command, settings.router_address)
         alone = _start_envoy(stack, folder, settings, "envoy-alone", ())
-        routed = _start_envoy(stack, folder, settings, "envoy-routed", (settings.router_address,))
+        routed = _start_envoy(
+            stack, folder, settings, "envoy-routed", (settings.router_address,), (settings.ext_proc_address,)
+        )
         windows = [_round(settings, index, alone, routed, router.pid) for index in range(settings.rounds)]
         unrouted = _unrouted(routed)
     return _figures([pair[0] for pair in windows], [pair[1] for pair in windows], unrouted)
@@ -206,7 +210,12 @@ def _way(windows: Sequence[_Window]) -> WayFigures:
 
 
 def _start_envoy(
-    stack: ExitStack, folder: Path, settings: TransportSettings, name: str, router_addresses: tuple[str, ...]
+    stack: ExitStack,
+    folder: Path,
+    settings: TransportSettings,
+    name: str,
+    router_addresses: tuple[str, ...] = (),
+    ext_proc_addresses: tuple[str, ...] = (),
 ) -> _Envoy:
     home = folder / name
     home.mkdir()
@@ -218,6 +227,7 @@ def _start_envoy(
         admin_port=0,
         endpoints_path=endpoints,
         router_addresses=router_addresses,
+        ext_proc_addresses=ext_proc_addresses,
     )
     config.write_text(render_bootstrap(envoy_settings), "utf-8")
     command = (

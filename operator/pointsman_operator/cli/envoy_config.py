@@ -11,6 +11,9 @@ from pointsman_operator.serving.envoy_config import EnvoySettings, render_bootst
 def envoy_config(
     endpoints: Annotated[Path, typer.Option(help="The endpoints file that `pointsman router` keeps up to date.")],
     router: Annotated[list[str], typer.Option(help="A router's gRPC address; may be given several times.")],
+    ext_proc: Annotated[
+        list[str] | None, typer.Option(help="Its --sidecar-listen address; costs less than asking at --router.")
+    ] = None,
     listen_address: Annotated[str, typer.Option(help="Where clients connect.")] = "127.0.0.1",
     listen_port: Annotated[int, typer.Option(min=0, max=65535)] = 8080,
     admin_port: Annotated[int, typer.Option(min=0, max=65535, help="Envoy's admin port, on loopback.")] = 9901,
@@ -24,6 +27,7 @@ def envoy_config(
         admin_port=admin_port,
         endpoints_path=endpoints.absolute(),
         router_addresses=tuple(router),
+        ext_proc_addresses=tuple(ext_proc or ()),
         message_timeout_seconds=message_timeout,
         fail_open=fail_open,
     )

@@ -17,6 +17,9 @@ def router(
     listen: Annotated[
         list[str], typer.Option(help='gRPC address, "ip:port" or "unix:/path"; may be given several times.')
     ] = list(_DEFAULTS.grpc_addresses),  # noqa: B006 - typer needs a list
+    sidecar_listen: Annotated[
+        list[str], typer.Option(help="Where our own Envoy sidecar finds ext_proc, at less cost; forms as above.")
+    ] = list(_DEFAULTS.sidecar_addresses),  # noqa: B006
     admin_host: Annotated[str, typer.Option(help="Where metrics, probes and debug pages are served.")] = (
         _DEFAULTS.admin_host
     ),
@@ -46,6 +49,7 @@ def router(
                 policies=policy,
                 experts=experts,
                 grpc_addresses=tuple(listen),
+                sidecar_addresses=tuple(sidecar_listen),
                 admin_host=admin_host,
                 admin_port=admin_port,
                 envoy_endpoints=envoy_endpoints,

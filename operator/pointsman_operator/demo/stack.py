@@ -155,7 +155,7 @@ async def _start_router(parts: Parts, probe: Probe, launch: Launch) -> tuple[str
     files = launch.files
     options = (
         *("--policy", files.policies, "--experts", files.experts, "--envoy-endpoints", files.endpoints),
-        *("--listen", target, "--admin-port", admin.rpartition(":")[2]),
+        *("--listen", target, "--sidecar-listen", _sidecar(parts), "--admin-port", admin.rpartition(":")[2]),
         *("--drain-notice", 0, "--drain-grace", 1, "--seed", launch.seed),
     )
     part = await parts.start("router", pointsman("router", *map(str, options)))
@@ -172,6 +172,10 @@ async def _start_router(parts: Parts, probe: Probe, launch: Launch) -> tuple[str
     return target, url
 
 
+def _sidecar(parts: Parts) -> str:
+    return f"unix:{parts.temporary_folder / 'sidecar'}"
+
+
 async def _start_envoy(parts: Parts, probe: Probe, files: Configuration, router: str) -> str:
     """Start Envoy on any free port, wait until it listens, and return its URL.
 
@@ -183,6 +187,7 @@ async def _start_envoy(parts: Parts, probe: Probe, files: Configuration, router:
         admin_port=0,
         endpoints_path=files.endpoints,
         router_addresses=(router,),
+        ext_proc_addresses=(_sidecar(parts),),
         message_timeout_seconds=_MESSAGE_TIMEOUT_SECONDS,
         fail_open=False,
     )

@@ -7,7 +7,7 @@ from pointsman_policy.experts import Expert
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Endpoint:
-    """One pod (or process) serving one model at one address. Compared by identity: a changed expert is a new Endpoint."""
+    """A pod (or process) serving one model at one address. Compared by identity: a changed expert is a new one."""
 
     expert: Expert
     """Its description, from pod metadata or from ``experts.yaml``."""

@@ -48,24 +48,27 @@ def experts_cluster(endpoints_path: Path, maximum_requests: int) -> JsonObject:
     }
 
 
-def router_clusters(addresses: Sequence[str], maximum_requests: int) -> list[JsonObject]:
-    """Return a cluster of all router processes, for picks, and of each one, for the access log, if there are several.
+def router_clusters(
+    addresses: Sequence[str], ext_proc_addresses: Sequence[str], maximum_requests: int
+) -> list[JsonObject]:
+    """Return a cluster of all router processes, for picks, and one of each for the access log where that differs.
 
     Raises:
         ValueError: If an address is neither "ip:port" nor "unix:/path".
     """
     if not addresses:
         return []
-    clusters = [_router_cluster(ROUTER_CLUSTER, addresses, maximum_requests)]
-    if len(addresses) > 1:
-        members = zip(access_log_clusters(addresses), addresses, strict=True)
-        clusters += [_router_cluster(name, (address,), maximum_requests) for name, address in members]
+    clusters = [_router_cluster(ROUTER_CLUSTER, ext_proc_addresses or addresses, maximum_requests)]
+    members = zip(access_log_clusters(addresses, ext_proc_addresses), addresses, strict=True)
+    clusters += [
+        _router_cluster(name, (address,), maximum_requests) for name, address in members if name != ROUTER_CLUSTER
+    ]
     return clusters
 
 
-def access_log_clusters(addresses: Sequence[str]) -> list[str]:
+def access_log_clusters(addresses: Sequence[str], ext_proc_addresses: Sequence[str]) -> list[str]:
     """Return the names of the clusters of single router processes."""
-    if len(addresses) == 1:
+    if len(addresses) == 1 and not ext_proc_addresses:
         return [ROUTER_CLUSTER]
     return [f"{ROUTER_CLUSTER}_{index}" for index in range(len(addresses))]
 

@@ -55,6 +55,8 @@ class EnvoySettings:
     """The endpoints file; must exist when Envoy starts."""
     router_addresses: tuple[str, ...]
     """One "ip:port" or "unix:/path" per router process; empty = plain round robin, the yardstick of benchmarks."""
+    ext_proc_addresses: tuple[str, ...] = ()
+    """Where the same processes serve ext_proc at less cost (`--sidecar-listen`); empty = at `router_addresses`."""
     listen_address: str = "0.0.0.0"  # noqa: S104 - clients are other pods
     admin_address: str = "127.0.0.1"
     message_timeout_seconds: float = 0.2
@@ -97,7 +99,7 @@ def bootstrap(settings: EnvoySettings) -> JsonObject:
             "listeners": [_listener(settings)],
             "clusters": [
                 experts_cluster(settings.endpoints_path, settings.maximum_requests),
-                *router_clusters(settings.router_addresses, settings.maximum_requests),
+                *router_clusters(settings.router_addresses, settings.ext_proc_addresses, settings.maximum_requests),
             ],
         },
     }
@@ -169,7 +171,7 @@ def _connection_manager(settings: EnvoySettings) -> JsonObject:
             "name": "openai",
             "virtual_hosts": [{"name": "openai", "domains": ["*"], "routes": routes, **_decision_id(settings)}],
         },
-        **_access_log(settings.router_addresses),
+        **_access_log(settings),
     }
 
 
@@ -243,12 +245,12 @@ def _route_action(settings: EnvoySettings) -> JsonObject:
     }
 
 
-def _access_log(router_addresses: Sequence[str]) -> JsonObject:
+def _access_log(settings: EnvoySettings) -> JsonObject:
     """Send every entry to every router process: a log stream is not tied to the process that made the decision."""
-    if not router_addresses:
+    if not settings.router_addresses:
         return {}
     loggers = []
-    for cluster in access_log_clusters(router_addresses):
+    for cluster in access_log_clusters(settings.router_addresses, settings.ext_proc_addresses):
         common = {
             "log_name": _ACCESS_LOG_NAME,
             "transport_api_version": "V3",

@@ -1,11 +1,9 @@
-"""Serves Envoy's `ExternalProcessor`: carries messages between gRPC and the conversation's state machine.
+"""Serves Envoy's `ExternalProcessor`: carries messages between a transport and the conversation's state machine.
 
 Messages are parsed and serialized here rather than by gRPC, so that garbage on the wire is answered with
 INVALID_ARGUMENT.
 """
 
-import asyncio
-import logging
 from collections.abc import Callable
 from typing import Final
 
@@ -17,8 +15,6 @@ from pointsman_operator.serving.conversation import Conversation, MalformedStrea
 from pointsman_operator.serving.destinations import Destinations
 from pointsman_operator.serving.full_duplex import FullDuplex
 from pointsman_operator.serving.pick_once import PickOnce
-
-logger = logging.getLogger(__name__)
 
 SERVICE_NAME = "envoy.service.ext_proc.v3.ExternalProcessor"
 
@@ -55,8 +51,8 @@ class ExternalProcessor:
     """
 
     def __init__(self, destinations: Destinations, clock: Callable[[], float]) -> None:
-        self._destinations = destinations
-        self._clock = clock
+        self.destinations = destinations
+        self.clock = clock
         self.open_streams = 0
 
     def handler(self) -> "grpc.GenericRpcHandler[bytes, bytes]":
@@ -65,48 +61,63 @@ class ExternalProcessor:
         return grpc.method_handlers_generic_handler(SERVICE_NAME, {"Process": process})
 
     async def process(self, _: object, context: Context) -> None:
-        """Hold one conversation."""
-        metrics = self._destinations.metrics
-        metrics.stream_opened()
-        self.open_streams += 1
-        stream = _Stream(self._destinations, self._clock)
-        result = "failed"
+        """Hold one conversation over gRPC."""
+        stream = self.open()
+        delivered = False
         try:
-            result = "ok" if await stream.run(context) else "abandoned"
-        except asyncio.CancelledError:
-            result = "abandoned"
-            raise
+            while not stream.finished and (data := await context.read()) is not _EOF:
+                for answer in stream.receive(data):
+                    await context.write(answer)
+            delivered = stream.finished
         except MalformedStreamError as error:
-            result = "malformed"
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"malformed ext_proc stream: {error}")
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
         finally:
-            stream.closed(delivered=result == "ok")
-            self.open_streams -= 1
-            metrics.stream_closed(stream.mode, result)
+            stream.closed(delivered=delivered)
+
+    def open(self) -> "ProcessStream":
+        """Open one conversation over any transport."""
+        return ProcessStream(self)
 
 
-class _Stream:
-    def __init__(self, destinations: Destinations, clock: Callable[[], float]) -> None:
-        self.mode = "UNKNOWN"
-        self._destinations = destinations
-        self._clock = clock
+class ProcessStream:
+    """One stream of serialized messages: finds the conversation that fits it, and counts how it ended."""
+
+    def __init__(self, processor: ExternalProcessor) -> None:
+        self._processor = processor
         self._conversation: Conversation | None = None
+        self._mode = "UNKNOWN"
+        self._result = ""
+        processor.destinations.metrics.stream_opened()
+        processor.open_streams += 1
 
-    async def run(self, context: Context) -> bool:
-        """Converse; return whether the conversation came to its end before the gateway left."""
-        while (data := await context.read()) is not _EOF:
-            try:
-                message = pb.ProcessingRequest.FromString(data)
-            except DecodeError as error:
-                raise MalformedStreamError("got bytes that are not a ProcessingRequest") from error
+    @property
+    def finished(self) -> bool:
+        """Whether the router has said all that it will say."""
+        return self._conversation is not None and self._conversation.finished
+
+    def receive(self, data: bytes) -> list[bytes]:
+        """Return the answers to a message. Raises: MalformedStreamError."""
+        self._result = "failed"
+        try:
+            message = pb.ProcessingRequest.FromString(data)
             if self._conversation is None:
-                self.mode, self._conversation = begin(message, self._destinations, self._clock)
-            for response in self._conversation.receive(message):
-                await context.write(response.SerializeToString())
-            if self._conversation.finished:
-                return True
-        return False
+                self._mode, self._conversation = begin(message, self._processor.destinations, self._processor.clock)
+            answers = [answer.SerializeToString() for answer in self._conversation.receive(message)]
+        except DecodeError as error:
+            self._result = "malformed"
+            raise MalformedStreamError(
+                "malformed ext_proc stream: got bytes that are not a ProcessingRequest"
+            ) from error
+        except MalformedStreamError as error:
+            self._result = "malformed"
+            raise MalformedStreamError(f"malformed ext_proc stream: {error}") from error
+        self._result = ""
+        return answers
 
     def closed(self, *, delivered: bool) -> None:
+        """Take the end of the stream, once; `delivered`: it finished and every answer was sent."""
         if self._conversation:
             self._conversation.closed(delivered=delivered)
+        self._processor.open_streams -= 1
+        result = self._result or ("ok" if delivered else "abandoned")
+        self._processor.destinations.metrics.stream_closed(self._mode, result)

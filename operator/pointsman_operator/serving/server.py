@@ -17,6 +17,7 @@ from pointsman_operator.decision import Routing
 from pointsman_operator.metrics import Metrics
 from pointsman_operator.serving import access_log, ext_proc, routing_service
 from pointsman_operator.serving.destinations import Destinations
+from pointsman_operator.serving.sidecar import SidecarListener
 
 LIVENESS_SERVICES: Final = ("liveness",)
 READINESS_SERVICES: Final = (
@@ -36,6 +37,8 @@ class ServerSettings:
 
     addresses: Sequence[str] = ("127.0.0.1:9002",)
     """"ip:port" (port 0 = any free one) or "unix:/path"; one server process each, as Envoy does not spread its load."""
+    sidecar_addresses: Sequence[str] = ()
+    """Where ext_proc alone is served over the lean transport, for our own sidecar; forms as above."""
     max_message_bytes: int = 64 << 20
     """Largest gRPC message; a buffered body must fit."""
     keepalive_seconds: int = 60
@@ -67,6 +70,7 @@ class RouterServer:
         self._health = HealthServicer()
         self._server = grpc.aio.server(options=_options(settings))
         self._ext_proc = ext_proc.ExternalProcessor(destinations, clock)
+        self._sidecar = SidecarListener(self._ext_proc, settings.max_message_bytes)
         self._server.add_generic_rpc_handlers((self._ext_proc.handler(),))
         access_log_pb2_grpc.add_AccessLogServiceServicer_to_server(  # type: ignore[no-untyped-call]
             access_log.AccessLogServicer(routing, metrics), self._server
@@ -86,12 +90,13 @@ class RouterServer:
         """Listen; the router is alive but not ready.
 
         Returns:
-            The port of each address, in order; 1 for unix sockets.
+            The port of each address, those of the sidecar last; 1 for unix sockets.
 
         Raises:
             RuntimeError: If an address cannot be listened on.
         """
         ports = tuple(self._listen(address) for address in self._settings.addresses)
+        ports += await self._sidecar.start(self._settings.sidecar_addresses)
         for service in LIVENESS_SERVICES:
             await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
         await self.set_ready(ready=False)
@@ -126,9 +131,11 @@ class RouterServer:
         self._draining = True
         await self.set_ready(ready=False)
         await asyncio.sleep(notice_seconds)
+        self._sidecar.leave()
         stopping = asyncio.create_task(self._server.stop(grace_seconds))
         while not stopping.done() and (self._ext_proc.open_streams or self._routing.open_decisions()):
             await asyncio.wait([stopping], timeout=_SETTLED_POLL_SECONDS)
+        self._sidecar.abort()
         await self._server.stop(None)
         await stopping
 

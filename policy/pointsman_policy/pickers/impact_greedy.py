@@ -2,13 +2,14 @@
 
 For each expert e::
 
-    score_e = q_e * P_e  -  w * impact_e  -  health_e * (price * work_e / W  +  waste * (1 - P_e) * yield_e / Y)
+    score_e = q_e * P_e  -  w * impact_e  -  Q * health_e * (price * work_e / W  +  waste * (1 - P_e) * yield_e / Y)
 
-q_e is the predicted quality, P_e the probability of meeting the objectives, impact_e the expected QoS lost among the
-requests already there, work_e the expert-seconds that the request takes and W those of a mean request. yield_e = q_e /
-work_e is what the expert earns per second, Y its mean over the experts: a request that will be late anyway should
-waste an expert that earns little, or one whose own requests are late already (health_e, the mean chance of those
-there, is then near 0). The best score is taken; one below the threshold is shed where admission allows it.
+q_e is the predicted quality and Q its mean over the experts, P_e the probability of meeting the objectives, impact_e
+the expected QoS lost among the requests already there, work_e the expert-seconds that the request takes and W those of
+a mean request. yield_e = q_e / work_e is what the expert earns per second, Y its mean over the experts: a request that
+will be late anyway should waste an expert that earns little, or one whose own requests are late already (health_e, the
+mean chance of those there, is then near 0). The best score is taken; one below the threshold, times Q, is shed where
+admission allows it.
 
 Pessimism and spreads go to the latency estimates. All parameters are functions of the load: two tables, one for
 requests that must be served and one for those that may be shed, interpolated linearly and constant beyond their ends.
@@ -27,14 +28,14 @@ _WIDTH = len(COLUMNS)
 _NEAR_TIE = 0.002
 
 MUST_SERVE = (
-    (0.5, 1.5, 0.02, 0.2, 0.00, 1.00, 0.35, 0.8),
-    (0.9, 1.5, 0.05, 0.3, 0.00, 1.00, 0.35, 0.7),
-    (1.3, 1.7, 0.10, 1.0, 0.00, 1.00, 0.35, 0.7),
+    (0.5, 1.1, 0.00, 0.5, 0.00, 0.95, 0.20, 0.80),
+    (0.9, 1.5, 0.04, 0.9, 0.00, 0.97, 0.33, 0.75),
+    (1.3, 1.6, 0.12, 1.8, 0.00, 1.00, 0.33, 0.80),
 )
 MAY_DROP = (
-    (0.5, 1.5, 0.00, 0.0, 0.05, 1.10, 0.24, 0.6),
-    (0.9, 1.5, 0.02, 0.0, 0.10, 1.03, 0.22, 0.75),
-    (1.3, 1.4, 0.08, 0.0, 0.19, 1.03, 0.26, 0.95),
+    (0.5, 1.0, 0.00, 0.0, 0.30, 0.95, 0.15, 0.80),
+    (0.9, 1.5, 0.02, 0.0, 0.40, 0.96, 0.25, 0.75),
+    (1.3, 1.2, 0.10, 0.0, 0.35, 1.01, 0.30, 1.00),
 )
 
 
@@ -62,18 +63,21 @@ def _kernel(
     estimates = np.zeros(experts, ESTIMATE)
     allowed = allowed_count(state)
     mean_yield = 0.0
+    mean_quality = 0.0
     for e in range(experts):
         estimate(state, e, pessimism, spread, length_spread, estimates)
         if state.allowed[e]:
+            mean_quality += state.candidate[e].predicted_quality / allowed
             mean_yield += state.candidate[e].predicted_quality / estimates[e].work_seconds / allowed
     for e in range(experts):
         one = estimates[e]
         quality = state.candidate[e].predicted_quality
         taken = price * one.work_seconds / max(request.mean_work_seconds, 1e-9)
         wasted = waste * (1.0 - one.slo_probability) * quality / one.work_seconds / max(mean_yield, 1e-9)
-        scores[e] = quality * one.slo_probability - impact_weight * one.impact - one.health * (taken + wasted)
+        cost = mean_quality * one.health * (taken + wasted)
+        scores[e] = quality * one.slo_probability - impact_weight * one.impact - cost
     choice = best(state, scores, _NEAR_TIE, uniform)
-    if request.may_drop > 0.0 and scores[choice] < threshold:
+    if request.may_drop > 0.0 and scores[choice] < threshold * mean_quality:
         return DROP
     return choice
 

@@ -25,6 +25,7 @@ def settings(envoy_binary: Path) -> TransportSettings:
         envoy=envoy_binary,
         router_command=(sys.executable, str(ROUTER), upstream, router),
         router_address=router,
+        ext_proc_address=router,
         upstream_address=upstream,
         rate=50.0,
         seconds=1.0,

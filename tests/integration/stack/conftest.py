@@ -292,7 +292,8 @@ def add_parts(stack: Stack, envoy: Path, prometheus: str) -> None:
             "router",
             *("--policy", folder / "policies.yaml", "--experts", folder / "experts.yaml"),
             *("--envoy-endpoints", folder / "envoy" / "endpoints.json"),
-            *("--listen", stack.target, "--admin-port", admin_port, "--seed", 1),
+            *("--listen", stack.target, "--sidecar-listen", f"unix:{stack.folder}/s"),
+            *("--admin-port", admin_port, "--seed", 1),
             *("--drain-notice", 0.5, "--drain-grace", 30),
         ),
         lambda: answers(f"{stack.admin_url}/readyz"),
@@ -313,6 +314,7 @@ def write_envoy_config(stack: Stack) -> None:
     arguments = pointsman(
         "envoy-config",
         *("--endpoints", stack.folder / "envoy" / "endpoints.json", "--router", stack.target),
+        *("--ext-proc", f"unix:{stack.folder}/s"),
         *("--listen-port", 0, "--admin-port", 0, "--message-timeout", 5),
     )
     config = subprocess.run(arguments, check=True, capture_output=True, timeout=60).stdout

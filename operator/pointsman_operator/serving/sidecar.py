@@ -1,0 +1,83 @@
+"""The sidecar's own way to `ExternalProcessor`: lean where gRPC is general, see `http2.py`."""
+
+import asyncio
+import logging
+from collections.abc import Iterable, Sequence
+
+from pointsman_operator.serving.conversation import MalformedStreamError
+from pointsman_operator.serving.ext_proc import ExternalProcessor, ProcessStream
+from pointsman_operator.serving.http2 import INTERNAL, INVALID_ARGUMENT, GrpcConnection, StreamError
+
+logger = logging.getLogger(__name__)
+
+
+class SidecarListener:
+    """Serves `ExternalProcessor` and nothing else.
+
+    Args:
+        processor: Holds the conversations.
+        max_message_bytes: Streams with larger messages are refused.
+    """
+
+    def __init__(self, processor: ExternalProcessor, max_message_bytes: int) -> None:
+        self._processor = processor
+        self._max_message_bytes = max_message_bytes
+        self._connections: set[GrpcConnection] = set()
+        self._servers: list[asyncio.Server] = []
+
+    async def start(self, addresses: Sequence[str]) -> tuple[int, ...]:
+        """Listen; returns the port of each address, 1 for unix sockets.
+
+        Raises:
+            OSError: If an address cannot be listened on.
+        """
+        return tuple([await self._listen(address) for address in addresses])
+
+    async def _listen(self, address: str) -> int:
+        loop = asyncio.get_running_loop()
+        path = address.removeprefix("unix:")
+        if path != address:
+            self._servers.append(await loop.create_unix_server(self._connect, path))
+            return 1
+        host, _, port = address.rpartition(":")
+        server = await loop.create_server(self._connect, host.strip("[]"), int(port))
+        self._servers.append(server)
+        return int(server.sockets[0].getsockname()[1])
+
+    def _connect(self) -> GrpcConnection:
+        return GrpcConnection(lambda: _Stream(self._processor.open()), self._connections, self._max_message_bytes)
+
+    def leave(self) -> None:
+        """Take no new streams; open ones may end."""
+        for server in self._servers:
+            server.close()
+        for connection in tuple(self._connections):
+            connection.leave()
+
+    def abort(self) -> None:
+        """Close every connection now."""
+        for connection in tuple(self._connections):
+            connection.abort()
+
+
+class _Stream:
+    """A conversation in the terms of the transport."""
+
+    def __init__(self, stream: ProcessStream) -> None:
+        self._stream = stream
+
+    @property
+    def finished(self) -> bool:
+        return self._stream.finished
+
+    def receive(self, message: bytes) -> Iterable[bytes]:
+        try:
+            return self._stream.receive(message)
+        except MalformedStreamError as error:
+            raise StreamError(INVALID_ARGUMENT, str(error)) from error
+        except Exception as error:
+            logger.exception("an ext_proc conversation failed")
+            raise StreamError(INTERNAL, "the router failed; its log says why") from error
+
+    def closed(self, *, delivered: bool) -> None:
+        self._stream.closed(delivered=delivered)
