@@ -2,12 +2,14 @@
 
 import json
 import sys
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import grpc
 import typer
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
+from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -70,23 +72,22 @@ def experts(model: Model = "auto", target: Target = _DEFAULT_TARGET, as_json: Js
     if as_json:
         _print_json(response)
         return
-    table = Table(title=f"Experts of policy {response.policy}")
-    for heading in ("Expert", "Endpoint", "Model", "GPU", "Engine", "Ready"):
-        table.add_column(heading)
-    for heading in ("Running", "Waiting", "KV use", "Sample age", "In flight", "Quality"):
-        table.add_column(heading, justify="right")
+    table = _table(
+        f"Experts of policy {response.policy}",
+        ("Expert", "Endpoint", "Model", "GPU"),
+        ("Ready", "Run", "Wait", "KV", "Age s", "Open", "Quality"),
+    )
     for expert in response.experts:
         table.add_row(
             expert.name,
             expert.endpoint,
             escape(expert.model),
             escape(expert.gpu) or _MISSING,
-            expert.engine,
             "yes" if expert.ready else "[red]no[/]",
             f"{expert.running_request_count:.1f}",
             f"{expert.waiting_request_count:.1f}",
             f"{expert.kv_cache_utilization_ratio:.0%}" if expert.HasField("kv_cache_utilization_ratio") else _MISSING,
-            f"{expert.telemetry_age_seconds:.1f} s" if expert.HasField("telemetry_age_seconds") else "[yellow]never[/]",
+            f"{expert.telemetry_age_seconds:.1f}" if expert.HasField("telemetry_age_seconds") else "[yellow]never[/]",
             str(expert.in_flight_count),
             f"{expert.quality_prior:.2f}",
         )
@@ -141,12 +142,9 @@ def _outcome(outcome: pb.ReportOutcomeRequest) -> str:
 
 
 def _candidates(candidates: "list[pb.Candidate]", title: str) -> Table:
-    table = Table(title=title)
-    for heading in ("Expert", "Endpoint"):
-        table.add_column(heading)
-    for heading in ("Score", "Quality", "P(objectives)", "TTFT", "TPOT", "NTPOT", "Tokens", "Impact"):
-        table.add_column(heading, justify="right")
-    table.add_column("Excluded")
+    excluded = ("Excluded",) if any(one.exclusion for one in candidates) else ()
+    columns = ("Score", "Quality", "P(met)", "TTFT ms", "NTPOT ms", "Tokens", "Impact", *excluded)
+    table = _table(title, ("Expert", "Endpoint"), columns)
     for one in candidates:
         table.add_row(
             one.expert,
@@ -154,13 +152,22 @@ def _candidates(candidates: "list[pb.Candidate]", title: str) -> Table:
             f"{one.score:.3f}" if one.HasField("score") else _MISSING,
             f"{one.quality:.2f}",
             f"{one.slo_probability:.2f}",
-            f"{one.ttft_seconds * 1e3:.0f} ms",
-            f"{one.tpot_seconds * 1e3:.1f} ms",
-            f"{one.ntpot_seconds * 1e3:.1f} ms",
+            f"{one.ttft_seconds * 1e3:.0f}",
+            f"{one.ntpot_seconds * 1e3:.1f}",
             f"{one.output_token_count:.0f}",
             f"{one.impact:.3f}",
-            one.exclusion,
+            *((one.exclusion,) if excluded else ()),
         )
+    return table
+
+
+def _table(title: str, texts: Sequence[str], numbers: Sequence[str]) -> Table:
+    """Return an empty table that fits 80 columns as far as its contents allow."""
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    for heading in texts:
+        table.add_column(heading, overflow="fold")
+    for heading in numbers:
+        table.add_column(heading, justify="right")
     return table
 
 

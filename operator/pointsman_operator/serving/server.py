@@ -66,6 +66,7 @@ class RouterServer:
     ) -> None:
         self._settings = settings
         self._routing = routing
+        self._clock = clock
         self._draining = False
         self._health = HealthServicer()
         self._server = grpc.aio.server(options=_options(settings))
@@ -124,20 +125,19 @@ class RouterServer:
     async def drain(self, notice_seconds: float, grace_seconds: float) -> None:
         """Leave without losing a request.
 
-        Not ready at once, still serving for `notice_seconds` so that load balancers see it; then no new streams, and
-        open ones have `grace_seconds` to end. Access logs never end by themselves: they are listened to as long as any
-        decision is open.
+        Not ready at once, still serving for `notice_seconds` so that load balancers see it; then the sidecar opens no
+        new streams, and open streams and open decisions, whose outcomes still arrive, have `grace_seconds` to end. What
+        is left then is cut off; access logs never end by themselves.
         """
         self._draining = True
         await self.set_ready(ready=False)
         await asyncio.sleep(notice_seconds)
         self._sidecar.leave()
-        stopping = asyncio.create_task(self._server.stop(grace_seconds))
-        while not stopping.done() and (self._ext_proc.open_streams or self._routing.open_decisions()):
-            await asyncio.wait([stopping], timeout=_SETTLED_POLL_SECONDS)
+        deadline = self._clock() + grace_seconds
+        while self._clock() < deadline and (self._ext_proc.open_streams or self._routing.open_decisions()):
+            await asyncio.sleep(_SETTLED_POLL_SECONDS)
         self._sidecar.abort()
-        await self._server.stop(None)
-        await stopping
+        await self._server.stop(None)  # once only: a second call beside a pending one crashes grpcio 1.85
 
 
 def _is_address(address: str) -> bool:

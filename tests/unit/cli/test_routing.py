@@ -41,7 +41,7 @@ def test_experts_are_listed_and_what_is_unknown_is_not_a_number(run: Run, target
     core.sample("10.0.0.1:8000", running=3)
     result = run("experts", "--target", target)
     assert result.code == 0
-    rows = {line.split()[1]: line for line in result.out.splitlines() if "10.0.0." in line}
+    rows = {line.split()[0]: line for line in result.out.splitlines() if "10.0.0." in line}
     assert {"a", "b", "c"} <= rows.keys()
     assert "3.0" in rows["a"]
     assert "L4" in rows["a"]
