@@ -1,14 +1,12 @@
 """The sidecar's own way to `ExternalProcessor`: lean where gRPC is general, see `http2.py`."""
 
 import asyncio
-import logging
 from collections.abc import Iterable, Sequence
 
 from pointsman_operator.serving.conversation import MalformedStreamError
 from pointsman_operator.serving.ext_proc import ExternalProcessor, ProcessStream
-from pointsman_operator.serving.http2 import INTERNAL, INVALID_ARGUMENT, GrpcConnection, StreamError
-
-logger = logging.getLogger(__name__)
+from pointsman_operator.serving.grpc_stream import INVALID_ARGUMENT, StreamError
+from pointsman_operator.serving.http2 import GrpcConnection
 
 
 class SidecarListener:
@@ -29,20 +27,29 @@ class SidecarListener:
         """Listen; returns the port of each address, 1 for unix sockets.
 
         Raises:
-            OSError: If an address cannot be listened on.
+            RuntimeError: If an address cannot be listened on.
         """
         return tuple([await self._listen(address) for address in addresses])
 
     async def _listen(self, address: str) -> int:
-        loop = asyncio.get_running_loop()
-        path = address.removeprefix("unix:")
-        if path != address:
-            self._servers.append(await loop.create_unix_server(self._connect, path))
-            return 1
-        host, _, port = address.rpartition(":")
-        server = await loop.create_server(self._connect, host.strip("[]"), int(port))
+        try:
+            server = await self._server(address)
+        except (OSError, OverflowError, ValueError) as error:
+            raise RuntimeError(
+                f'cannot listen on {address!r} for the sidecar; give an "ip:port" or "unix:/path" that no other '
+                "process has"
+            ) from error
         self._servers.append(server)
-        return int(server.sockets[0].getsockname()[1])
+        return 1 if address.startswith("unix:") else int(server.sockets[0].getsockname()[1])
+
+    async def _server(self, address: str) -> asyncio.Server:
+        loop = asyncio.get_running_loop()
+        if address.startswith("unix:"):
+            return await loop.create_unix_server(self._connect, address.removeprefix("unix:"))
+        host, _, port = address.rpartition(":")
+        if not host:
+            raise ValueError("no address to listen on")
+        return await loop.create_server(self._connect, host.removeprefix("[").removesuffix("]"), int(port))
 
     def _connect(self) -> GrpcConnection:
         return GrpcConnection(lambda: _Stream(self._processor.open()), self._connections, self._max_message_bytes)
@@ -75,9 +82,6 @@ class _Stream:
             return self._stream.receive(message)
         except MalformedStreamError as error:
             raise StreamError(INVALID_ARGUMENT, str(error)) from error
-        except Exception as error:
-            logger.exception("an ext_proc conversation failed")
-            raise StreamError(INTERNAL, "the router failed; its log says why") from error
 
     def closed(self, *, delivered: bool) -> None:
         self._stream.closed(delivered=delivered)

@@ -147,9 +147,11 @@ async def serving(
     """A server on a free port, and a channel to it."""
     server = RouterServer(routing, metrics, destinations, ServerSettings(addresses=("127.0.0.1:0",)))
     (port,) = await server.start()
-    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-        yield server, channel
-    await server.drain(0.0, 0.0)
+    try:
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            yield server, channel
+    finally:
+        await server.drain(0.0, 0.0)
 
 
 CHAT_HEADERS = {

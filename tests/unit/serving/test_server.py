@@ -45,6 +45,11 @@ def streams(metrics: Metrics, mode: str, result: str) -> float | None:
     return metrics.registry.get_sample_value("pointsman_ext_proc_streams_total", {"mode": mode, "result": result})
 
 
+def log_entries(metrics: Metrics) -> float:
+    (family,) = [item for item in metrics.registry.collect() if item.name == "pointsman_access_log_entries"]
+    return sum(sample.value for sample in family.samples if sample.name.endswith("_total"))
+
+
 async def answer(call: grpc.aio.StreamStreamCall[pb.ProcessingRequest, pb.ProcessingResponse]) -> pb.ProcessingResponse:
     message = await call.read()
     assert isinstance(message, pb.ProcessingResponse)
@@ -227,8 +232,10 @@ async def test_draining_listens_to_access_logs_until_every_decision_is_closed(
         decision = routing.route(RouteQuery("edge-chat"))
         stub = access_log_pb2_grpc.AccessLogServiceStub(channel)  # type: ignore[no-untyped-call]
         log = stub.StreamAccessLogs()
-        await log.write(access_log_pb2.StreamAccessLogsMessage())
-        await log.wait_for_connection()
+        first = access_log_pb2.StreamAccessLogsMessage()
+        first.http_logs.log_entry.add()
+        await log.write(first)
+        await eventually(lambda: log_entries(metrics) == 1)  # a server that leaves takes no new streams
         draining = asyncio.create_task(server.drain(0.0, 30.0))
         entry = access_log_pb2.HttpAccessLogEntry()
         entry.common_properties.access_log_type = access_log_pb2.DOWNSTREAM_END
