@@ -72,7 +72,9 @@ async def test_a_part_that_dies_ends_the_demo_and_is_named(tmp_path: Path) -> No
     async def router() -> psutil.Process:
         while True:
             for process in psutil.Process().children():
-                if "router" in process.cmdline() and (tmp_path / "logs" / "load.log").exists():
+                command = process.cmdline()
+                ours = "router" in command and any(str(tmp_path) in word for word in command)
+                if ours and (tmp_path / "logs" / "load.log").exists():
                     return process
             assert not demo.done()
             await asyncio.sleep(0.05)

@@ -25,7 +25,7 @@ def greedy(*knots: Knot, may_drop: Sequence[Knot] = ()) -> Picker:
 
 
 def priced(state: RoutingState) -> RoutingState:
-    """Make the work on the first expert the mean work, so that a price is taken off its score as it is."""
+    """Make the work on the first expert the mean work, so that a price times the mean quality is taken off its score."""
     state.request["mean_work_seconds"] = estimates(state)["work_seconds"][0]
     return state
 
@@ -59,21 +59,21 @@ def test_the_price_follows_the_load_between_its_knots_and_is_constant_beyond(
 ) -> None:
     picker = greedy({"load": 0.5, "price": 0.1}, {"load": 1.0, "price": 0.2}, {"load": 2.0, "price": 0.4})
     state = priced(make_state(candidate={"predicted_quality": 0.5}, request={"load_ratio": load}))
-    assert picker.pick(state, 0.5).scores.tolist() == pytest.approx([0.5 - price] * 3, abs=1e-5)
+    assert picker.pick(state, 0.5).scores.tolist() == pytest.approx([0.5 - 0.5 * price] * 3, abs=1e-5)
 
 
 def test_a_single_knot_holds_at_every_load(make_state: MakeState) -> None:
     picker = greedy({"load": 1.0, "price": 0.2})
     for load in (0.0, 1.0, 5.0):
         state = priced(make_state(request={"load_ratio": load}))
-        assert picker.pick(state, 0.5).scores.tolist() == pytest.approx([0.3] * 3, abs=1e-5)
+        assert picker.pick(state, 0.5).scores.tolist() == pytest.approx([0.4] * 3, abs=1e-5)
 
 
 def test_the_price_is_for_the_share_of_a_mean_requests_work(make_state: MakeState) -> None:
     state = priced(make_state(2, expert={"base_seconds": (0.01, 0.03)}))
     work = estimates(state)["work_seconds"]
     scores = greedy({"load": 1.0, "price": 0.1}).pick(state, 0.5).scores
-    assert scores.tolist() == pytest.approx([0.4, 0.5 - 0.1 * work[1] / work[0]], abs=1e-5)
+    assert scores.tolist() == pytest.approx([0.45, 0.5 - 0.05 * work[1] / work[0]], abs=1e-5)
 
 
 def with_runner_on(state: RoutingState, expert: int) -> RoutingState:
@@ -104,7 +104,7 @@ def test_harm_to_running_requests_is_weighed_against_quality(make_state: MakeSta
 
 
 def test_a_score_below_the_threshold_drops_only_what_may_be_dropped(make_state: MakeState) -> None:
-    picker = greedy({"load": 0.5, "threshold": 0.0}, {"load": 1.5, "threshold": 0.8})
+    picker = greedy({"load": 0.5, "threshold": 0.0}, {"load": 1.5, "threshold": 2.0})
     for load, may_drop, expected in ((0.5, 1, 2), (1.5, 1, DROP), (1.5, 0, 2), (1.1, 1, 2), (1.3, 1, DROP)):
         state = make_state(
             candidate={"predicted_quality": (0.2, 0.4, 0.6)}, request={"load_ratio": load, "may_drop": may_drop}
@@ -115,7 +115,7 @@ def test_a_score_below_the_threshold_drops_only_what_may_be_dropped(make_state: 
 def test_requests_that_may_be_dropped_have_prices_of_their_own(make_state: MakeState) -> None:
     picker = greedy({"load": 1.0, "price": 0.1}, may_drop=[{"load": 1.0, "price": 0.3}])
     scores = [picker.pick(priced(make_state(request={"may_drop": may_drop})), 0.5).scores[0] for may_drop in (0, 1)]
-    assert scores == pytest.approx([0.4, 0.2], abs=1e-5)
+    assert scores == pytest.approx([0.45, 0.35], abs=1e-5)
 
 
 def test_a_late_request_goes_where_it_wastes_least(make_state: MakeState) -> None:
