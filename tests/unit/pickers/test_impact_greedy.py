@@ -25,7 +25,7 @@ def greedy(*knots: Knot, may_drop: Sequence[Knot] = ()) -> Picker:
 
 
 def priced(state: RoutingState) -> RoutingState:
-    """Make the work on the first expert the mean work, so that a price times the mean quality is taken off its score."""
+    """Make the first expert's work the mean, so that a price times the mean quality is taken off its score."""
     state.request["mean_work_seconds"] = estimates(state)["work_seconds"][0]
     return state
 
