@@ -20,7 +20,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt Makefile
 	  else echo "install these first: $(SYSTEM_PACKAGES)" >&2; exit 1; fi; fi
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check 'pip>=25.1'
-	$(BIN)/pip install --quiet -c constraints.txt -e '.[demo]' --group dev
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[demo,policy]' --group dev
 	@touch $@
 
 demo: setup  ## Send a trace through a real Envoy to emulated experts under five routing rules, and compare them.

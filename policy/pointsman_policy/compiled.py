@@ -2,7 +2,7 @@
 
 Pickers, dead reckoning and the simulator are written once, as plain functions over arrays, and run compiled in
 serving and in simulation alike. Numba's own cache looks only at the file of the compiled function, not at what it
-calls in other files; so the cache folder here is named after a digest of the package's whole source.
+calls in other files; so the cache folder here is named after a digest of all the source that kernels are made of.
 """
 
 import hashlib
@@ -18,10 +18,16 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
+WITHOUT_KERNELS = ("evaluation", "learning", "networks", "prediction")
+"""Folders of the package whose code no kernel is made of or calls."""
+
+
 def _source_digest() -> str:
     digest = hashlib.sha256(numba.__version__.encode())
     package = Path(__file__).parent
     for path in sorted(package.rglob("*.py")):
+        if path.relative_to(package).parts[0] in WITHOUT_KERNELS:
+            continue
         digest.update(f"{path.relative_to(package)} {path.stat().st_size}\n".encode())
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]

@@ -16,15 +16,19 @@ ROOT = Path(__file__).parents[2]
 IMPORT_ROOTS = ("operator/pointsman_operator", "policy/pointsman_policy", "proto/pointsman")
 
 NOT_IN_THE_ROUTERS_IMAGE = re.compile(
-    r"pointsman_policy\.(simulator|evaluation)\b|pointsman_operator\.(demo\b|cli\.bench_)"
+    r"pointsman_policy\.(simulator|evaluation|networks|learning)\b|pointsman_operator\.(demo\b|cli\.bench_)"
 )
 BLOCKED = (
     "torch",
     "torch_geometric",
     "pyarrow",
     "matplotlib",
+    "sklearn",
+    "gymnasium",
     "envoy",
     "pointsman_policy.simulator",
+    "pointsman_policy.networks",
+    "pointsman_policy.learning",
     "pointsman_policy.evaluation",
 )
 IMPORT_ALL = """
@@ -51,7 +55,9 @@ EXTRAS = {
     "pointsman_operator.cli.bench": ("operator", "simulator", "demo"),
     "pointsman_operator": ("operator",),
     "pointsman_policy.simulator": ("simulator",),
-    "pointsman_policy.evaluation": ("simulator",),
+    "pointsman_policy.evaluation": ("simulator", "policy"),
+    "pointsman_policy.learning": ("simulator", "policy"),
+    "pointsman_policy.networks": ("policy",),
     "pointsman_policy": (),
     "pointsman": ("operator",),
 }

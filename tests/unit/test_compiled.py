@@ -33,6 +33,14 @@ def test_a_change_in_any_source_file_changes_the_cache_folder(package: Path, mon
         before = after
 
 
+@pytest.mark.parametrize("folder", compiled.WITHOUT_KERNELS)
+def test_folders_left_out_of_the_digest_compile_nothing(folder: str) -> None:
+    for path in (Path(compiled.__file__).parent / folder).rglob("*.py"):
+        text = path.read_text("utf-8")
+        assert "pointsman_policy.compiled" not in text, path
+        assert "import numba" not in text, path
+
+
 def test_a_new_source_file_changes_the_cache_folder(package: Path) -> None:
     before = compiled._source_digest()
     (package / "pickers" / "new_rule.py").write_text("")

@@ -1,0 +1,1 @@
+"""Learning routing policies in the simulator."""

@@ -1,0 +1,1 @@
+"""Torch networks; nothing that serves requests imports them."""

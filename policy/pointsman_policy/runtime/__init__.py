@@ -1,0 +1,1 @@
+"""Trained policies as they run in the router: without torch."""
