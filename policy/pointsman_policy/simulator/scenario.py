@@ -15,7 +15,7 @@ from pointsman_policy.latency.profiles import (
 from pointsman_policy.simulator.mix_instruct import read_mix_instruct
 from pointsman_policy.simulator.scenario_document import Quality, ScenarioDocument, ScenarioExpert
 from pointsman_policy.simulator.tables import ScoreTable, read_score_table
-from pointsman_policy.simulator.traces import Trace, read_trace
+from pointsman_policy.simulator.traces import RateSeries, Trace, read_rates, read_trace
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +50,8 @@ class Scenario:
     table: ScoreTable | None
     """Exactly those models; None if quality is synthetic."""
     trace: Trace | None
+    rates: RateSeries | None = None
+    """None = the made-up day, where arrivals are diurnal."""
 
     @property
     def name(self) -> str:
@@ -96,8 +98,10 @@ def resolve_scenario(document: ScenarioDocument, folder: Path, source: str) -> S
     if table is not None:
         table = table.select(quality_models, with_lengths=document.lengths.output.kind == "fromScores")
     trace = read_trace(folder / document.arrivals.trace) if document.arrivals.trace is not None else None
+    rates_file = document.arrivals.rates
+    rates = read_rates(folder / rates_file, document.arrivals.rates_column) if rates_file is not None else None
     _check_predictions(document, table)
-    return Scenario(source, document, experts, quality_models, table, trace)
+    return Scenario(source, document, experts, quality_models, table, trace, rates)
 
 
 def _read_table(quality: Quality, folder: Path) -> ScoreTable | None:

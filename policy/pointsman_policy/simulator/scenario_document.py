@@ -39,12 +39,17 @@ class ScenarioExpert(Document):
 class Arrivals(Document):
     """When requests come. Their mean rate is the fleet's capacity times the load factor."""
 
-    kind: Literal["poisson", "bursty", "trace"] = "poisson"
-    """poisson; bursty: gamma-distributed gaps; trace: the trace's arrivals, compressed in time."""
+    kind: Literal["poisson", "bursty", "diurnal", "trace"] = "poisson"
+    """poisson; bursty: gamma-distributed gaps; diurnal: the same with rates of one day, compressed into the run; trace:
+    the trace's arrivals, compressed in time."""
     coefficient_of_variation: Variation = 1.0
-    """Of the gaps, for bursty: standard deviation over mean; above 1 is burstier than Poisson."""
+    """Of the gaps, for bursty and diurnal: standard deviation over mean; above 1 is burstier than Poisson."""
     trace: str | None = None
     """CSV of arrivals and lengths, relative to this file; needed for kind trace and for lengths fromTrace."""
+    rates: str | None = None
+    """For diurnal: CSV of rates over time, relative to this file; default: a made-up day."""
+    rates_column: str = "rps"
+    """The column of `rates` to follow."""
 
 
 class PromptLengths(Document):
@@ -145,8 +150,8 @@ class Quality(Document):
         return self
 
 
-class Objectives(Document):
-    """Targets of every request, as in a RouterPolicy; 0 = no such target."""
+class Targets(Document):
+    """Latency targets of a request; 0 = no such target."""
 
     normalized_time_per_output_token_milliseconds: Integer = Field(default=0, ge=0, le=60_000)
     """NTPOT: arrival to end, divided by output tokens."""
@@ -154,8 +159,20 @@ class Objectives(Document):
     """TPOT: first token to end, divided by the tokens after the first."""
     time_to_first_token_milliseconds: Integer = Field(default=0, ge=0, le=600_000)
     """TTFT: arrival to first token."""
+
+
+class Objectives(Targets):
+    """Targets of every request, as in a RouterPolicy."""
+
     quality_floor_percent: Percent = 0
     """Experts predicted below it are not picked while any other is above; 0 = no floor."""
+
+
+class ObjectiveClass(Targets):
+    """Requests with targets of their own, as clients set them by headers."""
+
+    share_percent: Annotated[int, Field(strict=True, ge=1, le=100)]
+    """Share of all requests."""
 
 
 class Admission(Document):
@@ -205,7 +222,9 @@ class ScenarioDocument(Document):
     quality: Quality
     """How good answers are."""
     objectives: Objectives = Objectives(normalized_time_per_output_token_milliseconds=30)
-    """What a request must keep to count."""
+    """What a request must keep to count; these targets define load factor 1, whatever `objectiveClasses` says."""
+    objective_classes: tuple[ObjectiveClass, ...] = Field(default=(), max_length=20)
+    """Requests with other targets; the rest has `objectives`."""
     admission: Admission = Admission()
     """May requests be shed?"""
     telemetry: Telemetry = Telemetry()
@@ -225,11 +244,16 @@ class ScenarioDocument(Document):
                 raise ValueError(f"two experts have the name {name!r}; each needs its own")
         for problem in self._missing_files():
             raise ValueError(problem)
+        shares = sum(entry.share_percent for entry in self.objective_classes)
+        if shares > 100:
+            raise ValueError(f"the shares of objectiveClasses add up to {shares} %; they must not exceed 100 %")
         return self
 
     def _missing_files(self) -> list[str]:
         lengths, quality = self.lengths, self.quality
         problems = []
+        if self.arrivals.rates is not None and self.arrivals.kind != "diurnal":
+            problems.append("arrivals.rates belong to arrivals.kind diurnal; remove them")
         if self.arrivals.trace is None:
             if self.arrivals.kind == "trace":
                 problems.append("arrivals.trace is needed for arrivals.kind trace")

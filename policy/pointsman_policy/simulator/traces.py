@@ -1,4 +1,4 @@
-"""Arrival traces: when requests came and how long they were (format: docs/file-formats.md)."""
+"""Arrival traces, when requests came and how long they were, and rates over time (formats: docs/file-formats.md)."""
 
 import math
 from dataclasses import dataclass, replace
@@ -77,3 +77,52 @@ def read_trace(path: Path) -> Trace:
         raise DocumentError(str(path), "must hold at least two requests at different times")
     tokens = np.array(lengths, np.int64)
     return Trace(str(path), np.array(arrivals), tokens[:, 0], tokens[:, 1])
+
+
+_DAY_SECONDS = 86_400
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RateSeries:
+    """Measured rates of arrivals in equal steps of time."""
+
+    source: str
+    step_seconds: float
+    rates: npt.NDArray[np.float64]
+    """Requests per second, at least 0, [K]."""
+
+    def __len__(self) -> int:
+        return len(self.rates)
+
+    def day(self, start: int) -> npt.NDArray[np.float64]:
+        """Return the rates of 24 hours from a row on; past its end the series begins anew.
+
+        A day without any request has none to follow; the whole series is returned in its place.
+        """
+        rows = start + np.arange(max(round(_DAY_SECONDS / self.step_seconds), 1))
+        day = self.rates[rows % len(self)]
+        return day if day.any() else self.rates
+
+
+def read_rates(path: Path, column: str) -> RateSeries:
+    """Read a CSV of `t_s` and rates.
+
+    Args:
+        path: The file.
+        column: Which of its columns holds the rates.
+
+    Raises:
+        DocumentError: Names the line and column of the first wrong value.
+    """
+    seconds: list[float] = []
+    rates: list[float] = []
+    for row in read_rows(path, ("t_s", column)):
+        at = row.number("t_s", 0, 1e10)
+        step = seconds[1] - seconds[0] if len(seconds) > 1 else 0.0
+        if seconds and (at <= seconds[-1] or (step and not math.isclose(at - seconds[-1], step, rel_tol=1e-6))):
+            raise row.error("t_s", f"{at:g} after {seconds[-1]:g}; rows must be in equal steps of time")
+        seconds.append(at)
+        rates.append(row.number(column, 0, 1e9))
+    if len(seconds) < 2 or not any(rates):
+        raise DocumentError(str(path), f"must hold at least two rows and a rate above 0 in {column}")
+    return RateSeries(str(path), seconds[1] - seconds[0], np.array(rates))

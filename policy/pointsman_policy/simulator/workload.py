@@ -11,10 +11,10 @@ import numpy.typing as npt
 
 from pointsman_policy.latency.profiles import capacity_requests_per_second
 from pointsman_policy.simulator.answers import draw_answers, predict_answers, split_prompts
-from pointsman_policy.simulator.arrivals import bursty, poisson
+from pointsman_policy.simulator.arrivals import bursty, daily_shape, poisson, varying
 from pointsman_policy.simulator.lengths import output_lengths, prompt_lengths
 from pointsman_policy.simulator.scenario import Scenario
-from pointsman_policy.simulator.scenario_document import Objectives
+from pointsman_policy.simulator.scenario_document import ScenarioDocument, Targets
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,8 +54,8 @@ def build_workload(scenario: Scenario, load_factor: float, seed: int) -> Workloa
     """
     document = scenario.document
     # One child each, in this order for ever: a new quantity goes to the end, so that the others stay as they are.
-    timing, choice, prompt, answer, prediction, urgency = map(
-        np.random.default_rng, np.random.SeedSequence(seed).spawn(6)
+    timing, choice, prompt, answer, prediction, urgency, demands = map(
+        np.random.default_rng, np.random.SeedSequence(seed).spawn(7)
     )
     arrival_seconds, trace_rows = _draw_arrivals(scenario, timing, load_factor * fleet_capacity(scenario))
     prompt_rows = _draw_prompts(scenario, choice)
@@ -69,7 +69,7 @@ def build_workload(scenario: Scenario, load_factor: float, seed: int) -> Workloa
         quality=truth.quality[:, columns].astype(np.float32),
         predicted_quality=predicted.quality[:, columns].astype(np.float32),
         predicted_output_tokens=predicted.output_tokens[:, columns].astype(np.float32),
-        objectives=np.tile(_objective_seconds(document.objectives), (document.requests, 1)),
+        objectives=_draw_objectives(document, demands),
         priority=-(urgency.random(document.requests) < document.admission.sheddable_percent / 100).astype(np.int64),
         prompt_index=prompt_rows,
     )
@@ -108,6 +108,9 @@ def _draw_arrivals(
         rows = (start + np.arange(count)) % len(trace)
         if document.kind == "trace":
             return trace.window(start, count).at_rate(rate).arrival_seconds, rows
+    if document.kind == "diurnal":
+        shape = daily_shape() if scenario.rates is None else scenario.rates.day(int(rng.integers(len(scenario.rates))))
+        return varying(rng, rate, count, document.coefficient_of_variation, shape), rows
     if document.kind == "bursty":
         return bursty(rng, rate, count, document.coefficient_of_variation), rows
     return poisson(rng, rate, count), rows
@@ -123,10 +126,18 @@ def _draw_prompts(scenario: Scenario, rng: np.random.Generator) -> npt.NDArray[n
     return np.concatenate([rng.permutation(rows) for _ in range(rounds)])[:count].astype(np.int64)
 
 
-def _objective_seconds(objectives: Objectives) -> npt.NDArray[np.float64]:
+def _draw_objectives(document: ScenarioDocument, rng: np.random.Generator) -> npt.NDArray[np.float64]:
+    """Return (TTFT, TPOT, NTPOT) seconds of each request, [n, 3]."""
+    kinds = np.stack([_seconds(targets) for targets in (*document.objective_classes, document.objectives)])
+    edges = np.cumsum([entry.share_percent / 100 for entry in document.objective_classes])
+    objectives: npt.NDArray[np.float64] = kinds[np.searchsorted(edges, rng.random(document.requests), side="right")]
+    return objectives
+
+
+def _seconds(targets: Targets) -> npt.NDArray[np.float64]:
     milliseconds = (
-        objectives.time_to_first_token_milliseconds,
-        objectives.time_per_output_token_milliseconds,
-        objectives.normalized_time_per_output_token_milliseconds,
+        targets.time_to_first_token_milliseconds,
+        targets.time_per_output_token_milliseconds,
+        targets.normalized_time_per_output_token_milliseconds,
     )
     return np.array(milliseconds) * 1e-3

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from pointsman_policy.errors import DocumentError
-from pointsman_policy.simulator.traces import Trace, read_trace
+from pointsman_policy.simulator.traces import RateSeries, Trace, read_rates, read_trace
 
 HEADER = "arrival_s,prompt_tokens,output_tokens\n"
 SHARED_TRACES = Path(os.environ.get("POINTSMAN_DATA", Path(__file__).parents[4] / "shared" / "data")) / "traces"
@@ -84,3 +84,44 @@ def test_recorded_traces_are_read(name: str, rate: float, variation: float) -> N
     gaps = np.diff(read.at_rate(7).arrival_seconds)
     assert read.rate == pytest.approx(rate, rel=0.05)
     assert gaps.std() / gaps.mean() == pytest.approx(variation, rel=0.1)
+
+
+RATES = "t_s,other,rps\n"
+
+
+def test_rates_are_read_by_their_column_and_a_day_wraps_around(tmp_path: Path) -> None:
+    path = tmp_path / "rates.csv"
+    path.write_text(RATES + "".join(f"{21_600 * k},9,{k}\n" for k in range(6)))
+    series = read_rates(path, "rps")
+    assert series.step_seconds == 21_600
+    assert series.day(1).tolist() == [1, 2, 3, 4]
+    assert series.day(4).tolist() == [4, 5, 0, 1]
+
+
+def test_a_day_without_requests_is_replaced_by_the_whole_series() -> None:
+    series = RateSeries("test", 43_200, np.array([0.0, 0.0, 1.0]))
+    assert series.day(0).tolist() == [0, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (RATES, "must hold at least two rows"),
+        (RATES + "0,1,0\n600,1,0\n", "a rate above 0 in rps"),
+        ("t_s,other\n0,1\n", "line 1: lacks the column(s) rps"),
+        (RATES + "0,1,1\n600,1,1\n1300,1,1\n", "line 4, column t_s: 1300 after 600; rows must be in equal steps"),
+        (RATES + "0,1,1\n600,1,-2\n", "line 3, column rps: must be from 0"),
+    ],
+)
+def test_wrong_rates_are_refused_with_their_place(tmp_path: Path, text: str, expected: str) -> None:
+    path = tmp_path / "rates.csv"
+    path.write_text(text)
+    with pytest.raises(DocumentError) as caught:
+        read_rates(path, "rps")
+    assert expected in str(caught.value)
+
+
+@pytest.mark.skipif(not SHARED_TRACES.is_dir(), reason="the shared data is not here")
+def test_measured_rates_are_read() -> None:
+    series = read_rates(SHARED_TRACES / "servegen_rate_10min.csv", "m-large_rps")
+    assert (len(series), series.step_seconds, len(series.day(2_000))) == (2_016, 600, 144)

@@ -87,7 +87,7 @@ def test_changing_arrivals_or_predictions_leaves_the_requests_alone() -> None:
         np.testing.assert_array_equal(workload.quality, plain.quality)
 
 
-@pytest.mark.parametrize("kind", ["poisson", "bursty", "trace"])
+@pytest.mark.parametrize("kind", ["poisson", "bursty", "diurnal", "trace"])
 def test_load_one_is_the_fleets_capacity(kind: str) -> None:
     ready = scenario(arrivals={"kind": kind, "trace": "data/trace.csv"}, requests=6_000)
     arrivals = build_workload(ready, 1.0, 1).arrival_seconds
@@ -243,6 +243,29 @@ def test_objectives_and_priorities_follow_the_document() -> None:
     assert set(workload.priority.tolist()) == {-1, 0}
     assert (workload.priority < 0).mean() == pytest.approx(0.25, abs=0.03)
     assert not build_workload(scenario(), 1.0, 1).priority.any()
+
+
+def test_classes_of_requests_have_their_own_targets_and_leave_the_rest_alone() -> None:
+    classes = [
+        {"sharePercent": 20, "normalizedTimePerOutputTokenMilliseconds": 15},
+        {"sharePercent": 30, "timeToFirstTokenMilliseconds": 500},
+    ]
+    plain, mixed = (build_workload(ready, 1.0, 1) for ready in (scenario(), scenario(objectiveClasses=classes)))
+    kinds, counts = np.unique(mixed.objectives, axis=0, return_counts=True)
+    np.testing.assert_allclose(kinds, [[0, 0, 0.015], [0, 0, 0.03], [0.5, 0, 0]])
+    np.testing.assert_allclose(counts / 2_000, [0.2, 0.5, 0.3], atol=0.03)
+    for name, values in fields(plain).items():
+        if name != "objectives":
+            np.testing.assert_array_equal(values, fields(mixed)[name])
+
+
+def test_a_run_passes_through_one_day_of_measured_rates(tmp_path: Path) -> None:
+    (tmp_path / "rates.csv").write_text("t_s,rps\n0,1\n28800,5\n57600,2\n")
+    arrivals = {"kind": "diurnal", "rates": "rates.csv"}
+    changes = {"lengths": LOGNORMAL, "quality": SYNTHETIC, "requests": 20_000}
+    seconds = build_workload(scenario(tmp_path, arrivals=arrivals, **changes), 1.0, 1).arrival_seconds
+    thirds = np.histogram(seconds, np.linspace(0, seconds[-1], 4))[0] / 20_000
+    np.testing.assert_allclose(sorted(thirds), [1 / 8, 2 / 8, 5 / 8], atol=0.03)
 
 
 def test_one_prompt_and_one_request_are_enough(tmp_path: Path) -> None:
