@@ -14,10 +14,11 @@ from pointsman_operator.demo.scoreboard import Scoreboard
 from pointsman_operator.demo.settings import DemoSettings
 from pointsman_policy.evaluation.bench import BenchRun, compare_runs, write_results, write_text
 from pointsman_policy.evaluation.comparison import Comparison, RuleRun
-from pointsman_policy.evaluation.metrics import Outcomes, figures
+from pointsman_policy.evaluation.metrics import figures
 from pointsman_policy.evaluation.paired import batches, paired_difference
 from pointsman_policy.evaluation.report import demo_report, finding
 from pointsman_policy.evaluation.table import MISSING, difference, milliseconds, number, percent
+from pointsman_policy.simulator.outcomes import Outcomes
 
 REFERENCE = "ImpactGreedy"
 """The rule that the others are compared with, if it runs."""

@@ -7,7 +7,7 @@ import numpy as np
 
 from pointsman_operator.demo.messages import Report
 from pointsman_operator.demo.workload import DemoWorkload
-from pointsman_policy.evaluation.metrics import Outcomes
+from pointsman_policy.simulator.outcomes import Outcomes
 
 
 class Tally:

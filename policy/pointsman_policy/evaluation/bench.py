@@ -12,7 +12,7 @@ import numpy as np
 
 from pointsman_policy.errors import DocumentError
 from pointsman_policy.evaluation.comparison import Comparison, Objectives, RuleRun, compare
-from pointsman_policy.evaluation.emulation import build_fleet, emulate, run_outcomes
+from pointsman_policy.evaluation.emulation import emulate, run_outcomes
 from pointsman_policy.evaluation.metrics import figures
 from pointsman_policy.evaluation.paired import batches
 from pointsman_policy.pickers.picker import Picker
@@ -20,6 +20,7 @@ from pointsman_policy.pickers.registry import PICKERS
 from pointsman_policy.simulator.scenario import Scenario
 from pointsman_policy.simulator.scenario_document import Objectives as ObjectivesDocument
 from pointsman_policy.simulator.simulation import Fleet, Run
+from pointsman_policy.simulator.situation import build_fleet
 from pointsman_policy.simulator.workload import Workload, build_workload
 
 RESULT_FIGURES = (

@@ -17,10 +17,10 @@ from pointsman_policy.evaluation.html import (
     table,
     text,
 )
-from pointsman_policy.evaluation.metrics import Outcomes
 from pointsman_policy.evaluation.paired import BATCH_REQUESTS, PairedDifference
 from pointsman_policy.evaluation.plots import Bars, Shares, Spans, legend, lines_plot, rows_plot
 from pointsman_policy.evaluation.table import difference, figures_grid, percent
+from pointsman_policy.simulator.outcomes import Outcomes
 
 _SHARES = (("within objectives", "good"), ("answered too late", "late"), ("dropped", "drop"), ("failed", "bad"))
 _DEFINITIONS = (

@@ -13,11 +13,12 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from pointsman_policy.evaluation.emulation import build_fleet, emulate
+from pointsman_policy.evaluation.emulation import emulate
 from pointsman_policy.pickers.registry import PICKERS
 from pointsman_policy.simulator.sample import data_folder
 from pointsman_policy.simulator.scenario import Scenario, resolve_scenario
 from pointsman_policy.simulator.scenario_document import ScenarioDocument
+from pointsman_policy.simulator.situation import build_fleet
 from pointsman_policy.simulator.workload import build_workload
 
 RULES = ("RoundRobin", "ShortestQueue", "SloFilteredQuality", "ImpactGreedy")

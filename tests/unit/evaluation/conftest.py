@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from pointsman_policy.evaluation.comparison import Comparison, Objectives, RuleRun, compare
-from pointsman_policy.evaluation.metrics import Outcomes, figures
+from pointsman_policy.evaluation.metrics import figures
 from pointsman_policy.evaluation.paired import batches
+from pointsman_policy.simulator.outcomes import Outcomes
 
 QUALITY = {"Bad": 0.2, "Middling": 0.5, "Good": 0.8}
 

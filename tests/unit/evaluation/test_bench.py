@@ -18,8 +18,9 @@ from pointsman_policy.evaluation.bench import (
     write_results,
     write_text,
 )
-from pointsman_policy.evaluation.emulation import build_fleet, build_visibility, emulate, run_outcomes
+from pointsman_policy.evaluation.emulation import emulate, run_outcomes
 from pointsman_policy.simulator.scenario import Scenario, read_scenario
+from pointsman_policy.simulator.situation import build_fleet, build_visibility
 from pointsman_policy.simulator.workload import build_workload
 from pointsman_policy.state import DROP
 

@@ -4,7 +4,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pointsman_policy.evaluation.metrics import Figures, Outcomes, figures, mean_figures
+from pointsman_policy.evaluation.metrics import Figures, figures, mean_figures
+from pointsman_policy.simulator.outcomes import Outcomes
 
 
 def _outcomes(

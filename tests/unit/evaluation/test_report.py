@@ -7,8 +7,9 @@ from html.parser import HTMLParser
 import pytest
 
 from pointsman_policy.evaluation.comparison import Comparison, Objectives, RuleRun, compare
-from pointsman_policy.evaluation.metrics import Figures, Outcomes
+from pointsman_policy.evaluation.metrics import Figures
 from pointsman_policy.evaluation.report import comparison_report, demo_report, finding, qos_over_time
+from pointsman_policy.simulator.outcomes import Outcomes
 
 _VOID = {"meta"}
 
