@@ -118,7 +118,7 @@ _REFERENCE_TTFT_SECONDS = 1.0
 _SEQUENCES = 32.0
 _CONTEXT_TOKENS = 8192.0
 _LARGEST_LOGIT = 6.0
-_PACE_TOKENS = 300.0
+_PACE_SECONDS = 3.0
 
 
 class Features(NamedTuple):
@@ -224,8 +224,8 @@ def _encode_load(expert: Record, row: Record) -> None:
     row.pace = 0.0
     if expert.pace_ratio > 0.0:
         row.pace = _within(math.log(expert.pace_ratio), -2.0, 2.0)
-    tokens = _within(expert.pace_tokens, 0.0, 1e6)
-    row.pace_known = tokens / (tokens + _PACE_TOKENS)
+    seconds = _within(expert.pace_seconds, 0.0, 1e6)
+    row.pace_known = seconds / (seconds + _PACE_SECONDS)
 
 
 @compiled

@@ -1,9 +1,9 @@
 import copy
-from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
 import pytest
+from tests.unit.states import draw_state, stacked
 
 from pointsman_policy.latency.estimator import estimates
 from pointsman_policy.runtime.features import (
@@ -19,7 +19,6 @@ from pointsman_policy.runtime.features import (
 )
 from pointsman_policy.state import RoutingState, empty_state
 
-DrawState = Callable[..., RoutingState]
 LARGEST = 4.0
 
 
@@ -37,10 +36,6 @@ def expert_rows(features: Features) -> npt.NDArray[np.void]:
     return features.expert.view(EXPERT_FEATURES)[:, 0]
 
 
-def stacked(states: list[RoutingState]) -> RoutingState:
-    return RoutingState(*(np.stack(arrays) for arrays in zip(*states, strict=True)))
-
-
 def only(state: RoutingState, experts: list[int]) -> RoutingState:
     """Return the state as it would be with some of its experts alone."""
     parts = {name: array[experts] for name, array in state._asdict().items() if name != "request"}
@@ -55,7 +50,7 @@ def assert_bounded(features: Features) -> None:
 
 
 @pytest.mark.parametrize("experts", [1, 3, 20])
-def test_plausible_states_give_bounded_features_that_differ(experts: int, draw_state: DrawState) -> None:
+def test_plausible_states_give_bounded_features_that_differ(experts: int) -> None:
     rng = np.random.default_rng(experts)
     drawn = [encoded(draw_state(rng, experts)) for _ in range(30)]
     for features in drawn:
@@ -67,7 +62,7 @@ def test_plausible_states_give_bounded_features_that_differ(experts: int, draw_s
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, -1.0, 0.0, 1e-30, 1e30, 3e38])
-def test_features_are_finite_whatever_the_state_holds(value: float, draw_state: DrawState) -> None:
+def test_features_are_finite_whatever_the_state_holds(value: float) -> None:
     rng = np.random.default_rng(5)
     for table in ("expert", "running", "waiting", "candidate", "request"):
         drawn = draw_state(rng, 2)
@@ -84,7 +79,7 @@ def test_an_empty_state_is_encoded() -> None:
     assert_bounded(encoded(empty_state(2)))
 
 
-def test_the_analytic_predictions_are_among_the_features(draw_state: DrawState) -> None:
+def test_the_analytic_predictions_are_among_the_features() -> None:
     state = draw_state(np.random.default_rng(1), 3)
     state.request["ntpot_objective_seconds"] = 0.03
     state.request["ttft_objective_seconds"] = 2.0
@@ -102,7 +97,7 @@ def test_the_analytic_predictions_are_among_the_features(draw_state: DrawState) 
     np.testing.assert_allclose(rows["advantage"], (expected - expected.max()).clip(-4, 0), atol=1e-5)
 
 
-def test_unknown_kv_use_is_told_from_an_empty_cache(draw_state: DrawState) -> None:
+def test_unknown_kv_use_is_told_from_an_empty_cache() -> None:
     state = draw_state(np.random.default_rng(2), 2)
     state.expert["kv_cache_utilization_ratio"] = (np.nan, 0.0)
     rows = expert_rows(encoded(state))
@@ -110,7 +105,7 @@ def test_unknown_kv_use_is_told_from_an_empty_cache(draw_state: DrawState) -> No
     assert rows["kv_unknown"].tolist() == [1, 0]
 
 
-def test_an_expert_that_is_not_allowed_changes_nothing_elsewhere(draw_state: DrawState) -> None:
+def test_an_expert_that_is_not_allowed_changes_nothing_elsewhere() -> None:
     state = draw_state(np.random.default_rng(3), 4)
     state.allowed[2] = False
     features = encoded(state)
@@ -149,7 +144,7 @@ def test_objectives_that_are_not_set_are_told_from_loose_ones() -> None:
     assert row["ntpot_objective"] == 0
 
 
-def test_a_batch_is_its_single_states(draw_state: DrawState) -> None:
+def test_a_batch_is_its_single_states() -> None:
     rng = np.random.default_rng(4)
     states = [draw_state(rng, 5, allowed=0.6) for _ in range(6)]
     batch = empty_features((6,), 5, 10, 10)
