@@ -1,6 +1,7 @@
 """The routing core: from a request to a decision, and from its outcome back into what the next decision knows."""
 
 import itertools
+import math
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -302,22 +303,22 @@ class Router:
             trace.slot = self._in_flight.move(trace.row, trace.slot, served)
             trace.row = served
             self._by_slot[trace.slot] = trace.decision.id
+        self._note_progress(trace, outcome, now)
         if outcome.status is OutcomeStatus.IN_PROGRESS:
             trace.heard_at = now
             self._open.move_to_end(trace.decision.id)
-            self._note_progress(trace, outcome, now)
         else:
             self._close(trace, now)
 
     def _note_progress(self, trace: Trace, outcome: Outcome, now: float) -> None:
-        entry = self._in_flight.entry(trace.slot)
+        first_token_at = math.nan
         if outcome.ttft_seconds is not None:
-            entry["first_token_at"] = trace.made_at + outcome.ttft_seconds
+            first_token_at = trace.made_at + outcome.ttft_seconds
         if outcome.output_tokens:
-            entry["tokens"] = outcome.output_tokens
-            entry["progress_at"] = now
-            if np.isnan(entry["first_token_at"]):
-                entry["first_token_at"] = now
+            at = now if outcome.duration_seconds is None else min(trace.made_at + outcome.duration_seconds, now)
+            self._in_flight.note_progress(trace.row, trace.slot, at, outcome.output_tokens, first_token_at)
+        elif outcome.ttft_seconds is not None:
+            self._in_flight.entry(trace.slot)["first_token_at"] = first_token_at
 
     def _expire(self, trace: Trace, now: float) -> None:
         self._close(trace, now)

@@ -20,6 +20,7 @@ from pointsman_policy.latency.estimator import (
     work_seconds,
 )
 from pointsman_policy.ledger import Ledger, open_at, open_entry
+from pointsman_policy.pace import PREFILL_WINDOW_SECONDS, batch_of, pace_ratio
 from pointsman_policy.state import Record, RoutingState
 
 BELIEF = np.dtype(
@@ -45,6 +46,8 @@ LOAD = np.dtype(
         ("running_limit", np.float32),  # batch seen while requests waited for a place; inf = none did
         ("prefill_tokens_per_second", np.float32),  # recent mean at `prefill_at`
         ("prefill_at", np.float64),
+        ("observed_seconds", np.float32),  # that reported tokens took, fading; see `pace`
+        ("believed_seconds", np.float32),  # that they should have taken
     ]
 )
 """What is known of an expert's load apart from the router's own open requests."""
@@ -63,8 +66,6 @@ ARRIVALS = np.dtype(
 LOAD_WINDOW_SECONDS = 15.0
 """Time constant of the load estimate: long enough to average a dozen arrivals, short enough to follow a burst."""
 
-PREFILL_WINDOW_SECONDS = 5.0
-_DEFAULT_CONTEXT_TOKENS = 512.0
 _LEAST_REMAINING_SHARE = 0.25
 _ARRIVING_SECONDS = 0.5
 
@@ -251,10 +252,13 @@ def reckon(
         belief = beliefs[x]
         load = loads[x]
         row = state.expert[i]
-        row.base_seconds = belief.base_seconds
-        row.per_sequence_seconds = belief.per_sequence_seconds
-        row.per_context_token_seconds = belief.per_context_token_seconds
-        row.per_prefill_token_seconds = belief.per_prefill_token_seconds
+        pace = pace_ratio(load)
+        row.pace_ratio = pace
+        row.pace_seconds = load.observed_seconds
+        row.base_seconds = belief.base_seconds * pace
+        row.per_sequence_seconds = belief.per_sequence_seconds * pace
+        row.per_context_token_seconds = belief.per_context_token_seconds * pace
+        row.per_prefill_token_seconds = belief.per_prefill_token_seconds * pace
         row.kv_capacity_tokens = belief.kv_capacity_tokens
         row.maximum_running_count = min(belief.maximum_running_count, max(load.running_limit, 1.0))
         row.quality_prior = belief.quality_prior
@@ -264,21 +268,8 @@ def reckon(
         row.prefill_tokens_per_second = load.prefill_tokens_per_second * np.exp(
             -(now - load.prefill_at) / PREFILL_WINDOW_SECONDS
         )
-        own = 0.0
-        context = 0.0
-        output = 0.0
-        for k in range(min(ledger.open_count[x], int(row.maximum_running_count))):
-            entry = ledger.entry[ledger.order[x, k]]
-            own += 1.0
-            context += entry.prompt_tokens + 0.5 * entry.predicted_output_tokens
-            output += entry.predicted_output_tokens
-        mean_context = _DEFAULT_CONTEXT_TOKENS
-        mean_output = 0.5 * _DEFAULT_CONTEXT_TOKENS
-        if own > 0.0:
-            mean_context = context / own
-            mean_output = output / own
         others = float(load.other_running_count)
-        batch = min(own + others, row.maximum_running_count)
+        batch, mean_context, mean_output = batch_of(ledger, x, others, row.maximum_running_count)
         iteration = row.base_seconds + batch * (row.per_sequence_seconds + row.per_context_token_seconds * mean_context)
         row.running_request_count = others
         row.running_context_tokens = others * mean_context

@@ -33,6 +33,8 @@ EXPERT = np.dtype(
         ("waiting_output_tokens", np.float32),
         ("prefill_tokens_per_second", np.float32),  # recent rate of prompt tokens sent there by this router
         ("telemetry_age_seconds", np.float32),  # age of the newest load sample; inf = never seen
+        ("pace_ratio", np.float32),  # observed over believed iteration time; the coefficients below include it
+        ("pace_seconds", np.float32),  # of observation that it rests on, fading; 0 = nothing observed
         ("base_seconds", np.float32),  # c0 of the iteration-time model
         ("per_sequence_seconds", np.float32),  # c_seq
         ("per_context_token_seconds", np.float32),  # c_ctx

@@ -12,6 +12,7 @@ from pointsman_operator.discovery.endpoint import Endpoint
 from pointsman_operator.telemetry.sample import LoadSample
 from pointsman_policy.latency.profiles import ProfileTable, beliefs, read_profiles
 from pointsman_policy.ledger import close_entry, grown, new_ledger, open_entry
+from pointsman_policy.pace import note_progress
 from pointsman_policy.prediction.predictor import Prediction
 from pointsman_policy.reckoning import BELIEF, Asked, assemble, new_loads, observe, open_request, reckon
 from pointsman_policy.state import ENGINES, Record, RoutingState, empty_state
@@ -108,6 +109,10 @@ class InFlight:
     def entry(self, slot: int) -> Record:
         """Return the ledger's ENTRY row of an open request."""
         return self._ledger.entry[slot]
+
+    def note_progress(self, row: int, slot: int, at: float, tokens: float, first_token_at: float) -> None:
+        """Take a report on an open request: it has so many tokens at a moment; see `pointsman_policy.pace`."""
+        note_progress(self._ledger, self._beliefs, self._loads, row, slot, at, tokens, first_token_at)
 
     def close(self, row: int, slot: int, now: float) -> None:
         """Close a request."""

@@ -32,7 +32,7 @@ DEFAULT_PESSIMISM = 1.0
 DEFAULT_SPREAD = 0.25
 DEFAULT_LENGTH_SPREAD = 0.5
 _SMALLEST_SPREAD = 0.02
-_LARGEST_PREFILL_SHARE = 0.6
+LARGEST_PREFILL_SHARE = 0.6
 _LARGEST_SPREAD = 0.5  # a normal error cannot be larger without making the impossible likely
 _WAIT_SPREAD = 1.0  # a wait for others to end is about as uncertain as it is long
 _LENGTH_QUANTILES = (-1.2816, -0.5244, 0.0, 0.5244, 1.2816)
@@ -143,7 +143,7 @@ def _prefill_share(expert: Record, iteration: float) -> float:
         prompt_share = expert.waiting_prompt_tokens / max(expert.waiting_output_tokens, 1.0)
         admitted = expert.running_request_count * prompt_share * expert.per_prefill_token_seconds
         share = min(share, admitted / (iteration + admitted))
-    return float(min(share, _LARGEST_PREFILL_SHARE))
+    return float(min(share, LARGEST_PREFILL_SHARE))
 
 
 @compiled

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from pointsman_policy.compiled import compiled
 from pointsman_policy.latency.estimator import DEFAULT_PESSIMISM, predict_ttft_seconds
 from pointsman_policy.ledger import Ledger, close_entry, new_ledger, open_entry
+from pointsman_policy.pace import note_progress
 from pointsman_policy.pickers.picker import Picker
 from pointsman_policy.reckoning import BELIEF, count_arrival, new_arrivals, new_loads, note_prefill, observe, reckon
 from pointsman_policy.simulator.engine import COEFFICIENTS, Engine, advance, enqueue, generated, new_engine
@@ -232,12 +233,12 @@ def _run(
         for x in range(experts):
             advance(engine, x, now)
             if seen_ends[x] < engine.expert[x].finished_count:
-                _learn_ends(engine, ledger, x, slots, seen_ends, now - times[2])
+                _learn_ends(engine, ledger, beliefs, loads, x, slots, seen_ends, now - times[2])
         if samples.seen[0] < samples.taken[0]:
             _learn_samples(engine, ledger, loads, samples, now, times[1])
         _write_request(requests, i, may_drop[i], state)
         if needs_slots:
-            _learn_progress(engine, requests, ledger, now, times[3])
+            _learn_progress(engine, ledger, beliefs, loads, now, times[3])
             reckon(ledger, beliefs, loads, selection, now, state)
             count_arrival(arrivals, now, state)
         else:
@@ -331,6 +332,8 @@ def _learn_samples(
 def _learn_ends(
     engine: Engine,
     ledger: Ledger,
+    beliefs: npt.NDArray[np.void],
+    loads: npt.NDArray[np.void],
     x: int,
     slots: npt.NDArray[np.int64],
     seen_ends: npt.NDArray[np.int64],
@@ -341,12 +344,23 @@ def _learn_ends(
         i = engine.finished[x, seen_ends[x]]
         if engine.request[i].finished_at > known_until:
             return
-        close_entry(ledger, x, slots[i], engine.request[i].finished_at)
+        ended = engine.request[i]
+        note_progress(
+            ledger, beliefs, loads, x, slots[i], ended.finished_at, float(ended.output_tokens), ended.first_token_at
+        )
+        close_entry(ledger, x, slots[i], ended.finished_at)
         seen_ends[x] += 1
 
 
 @compiled
-def _learn_progress(engine: Engine, requests: Requests, ledger: Ledger, now: float, interval: float) -> None:
+def _learn_progress(
+    engine: Engine,
+    ledger: Ledger,
+    beliefs: npt.NDArray[np.void],
+    loads: npt.NDArray[np.void],
+    now: float,
+    interval: float,
+) -> None:
     """Give running entries what the last progress report before now said of them."""
     for x in range(engine.expert.shape[0]):
         for k in range(ledger.open_count[x]):
@@ -361,13 +375,13 @@ def _learn_progress(engine: Engine, requests: Requests, ledger: Ledger, now: flo
                 reported_at = entry.arrival_at + interval * int((now - entry.arrival_at) / interval)
             if reported_at < engine.request[i].first_token_at or reported_at <= entry.progress_at:
                 continue
-            entry.first_token_at = engine.request[i].first_token_at
-            span = engine.expert[x].clock - engine.request[i].first_token_at
+            first_token_at = engine.request[i].first_token_at
+            span = engine.expert[x].clock - first_token_at
             share = 1.0
             if span > 0.0:
-                share = min((reported_at - engine.request[i].first_token_at) / span, 1.0)
-            entry.tokens = 1.0 + share * (generated(engine, x, i) - 1)
-            entry.progress_at = reported_at
+                share = min((reported_at - first_token_at) / span, 1.0)
+            tokens = 1.0 + share * (generated(engine, x, i) - 1)
+            note_progress(ledger, beliefs, loads, x, ledger.order[x, k], reported_at, tokens, first_token_at)
 
 
 @compiled
