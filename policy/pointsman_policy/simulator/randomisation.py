@@ -20,7 +20,7 @@ from pointsman_policy.simulator.situation import Situation
 
 Floats = npt.NDArray[np.float64]
 
-_MOST_IN_FLIGHT_SHARE = 1 / 6
+_MOST_IN_FLIGHT_SHARE = 1 / 10
 """Of a run's requests, at most so many run at once: a run is then several times as long as a request."""
 _FRESH_CHANCE = 0.15
 _PROMPT_TELEMETRY_CHANCE = 0.5

@@ -1,0 +1,169 @@
+"""Search over a picker's parameters in the simulator.
+
+Each generation of an evolution strategy meets fresh situations, all of its candidates the same ones. Now and then the
+strategy's mean is compared with the best parameters so far on a fixed set of other situations, and takes their place if
+it is better there. So the result is never worse than the start on those.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pointsman_policy.learning.evolution import Evolution
+from pointsman_policy.learning.scoring import Scorer
+from pointsman_policy.learning.search_space import Tunable, tunables
+from pointsman_policy.learning.sources import Source
+from pointsman_policy.pickers.picker import Picker
+
+Floats = npt.NDArray[np.float64]
+
+_VALIDATION_FROM = 1_000_000_000
+"""Index of the first situation for validation; training never gets there."""
+
+
+@dataclass(frozen=True)
+class SearchSettings:
+    """How thoroughly to search."""
+
+    seed: int = 0
+    population: int = 16
+    """Candidates in a generation."""
+    situations: int = 24
+    """In a generation."""
+    validation_situations: int = 48
+    validate_every: int = 4
+    """Generations."""
+    step: float = 0.12
+    """First step size, as a share of each parameter's range."""
+
+    def __post_init__(self) -> None:
+        if min(self.population - 1, self.situations, self.validation_situations, self.validate_every) < 1:
+            raise ValueError("a search needs at least two candidates, and one situation and generation")
+
+
+@dataclass(frozen=True, eq=False)
+class SearchState:
+    """Where a search is; all that is needed to go on with it."""
+
+    evolution: Evolution
+    best: Floats
+    """Coordinates of the best parameters so far, [d]."""
+    best_score: float
+    """Their mean score on the validation situations."""
+    start_score: float
+    """Mean score of the start there."""
+    history: tuple[dict[str, float], ...] = ()
+    """A row for each generation."""
+
+    def to_document(self) -> dict[str, Any]:
+        """Return the state as JSON values."""
+        evolution = {name: _plain(value) for name, value in vars(self.evolution).items()}
+        rest = {"best": self.best.tolist(), "best_score": self.best_score, "start_score": self.start_score}
+        return {"evolution": evolution, **rest, "history": list(self.history)}
+
+    @classmethod
+    def from_document(cls, document: dict[str, Any]) -> "SearchState":
+        """Return the state that `to_document` gave.
+
+        Raises:
+            KeyError, TypeError: If it is not one.
+        """
+        fields: dict[str, Any] = {
+            name: np.array(value) if isinstance(value, list) else value for name, value in document["evolution"].items()
+        }
+        return cls(
+            Evolution(**fields),
+            np.array(document["best"], np.float64),
+            float(document["best_score"]),
+            float(document["start_score"]),
+            tuple(document["history"]),
+        )
+
+
+def _plain(value: object) -> object:
+    return value.tolist() if isinstance(value, np.ndarray) else value
+
+
+def begin(tunable: Tunable, source: Source, settings: SearchSettings, scorer: Scorer) -> SearchState:
+    """Return a search that has only seen its start."""
+    start = tunable.space.encode(np.array(tunable.space.start))
+    score = float(_validate(tunable, source, settings, scorer, start[None])[0])
+    return SearchState(Evolution.begin(start, settings.step), start, score, score)
+
+
+def advance(
+    tunable: Tunable, source: Source, settings: SearchSettings, scorer: Scorer, state: SearchState
+) -> SearchState:
+    """Return the state after one more generation.
+
+    It depends on the state before and the settings only, not on the time, nor on the number of processes.
+    """
+    generation = state.evolution.generation
+    rng = np.random.default_rng([settings.seed, generation])
+    candidates = state.evolution.sample(rng, settings.population)
+    indices = range(generation * settings.situations, (generation + 1) * settings.situations)
+    own, parameters = source.admitting(tunable.admissions), _parameters(tunable, candidates)
+    scores = scorer.score(own, indices, tunable.picker.name, parameters).values().mean(axis=0)
+    state = replace(state, evolution=state.evolution.updated(candidates, scores))
+    row = {
+        "generation": float(generation + 1),
+        "mean_score": float(scores.mean()),
+        "top_score": float(scores.max()),
+        "step": state.evolution.step,
+    }
+    if (generation + 1) % settings.validate_every == 0:
+        validated = float(_validate(tunable, source, settings, scorer, state.evolution.mean[None])[0])
+        if validated > state.best_score:
+            state = replace(state, best=state.evolution.mean, best_score=validated)
+        row["validation_score"] = validated
+    row["best_score"] = state.best_score
+    return replace(state, history=(*state.history, row))
+
+
+def _parameters(tunable: Tunable, coordinates: Floats) -> Floats:
+    return np.array([tunable.parameters(tunable.space.decode(row)) for row in coordinates])
+
+
+def _validate(
+    tunable: Tunable, source: Source, settings: SearchSettings, scorer: Scorer, coordinates: Floats
+) -> Floats:
+    indices = range(_VALIDATION_FROM, _VALIDATION_FROM + settings.validation_situations)
+    own = source.admitting(tunable.admissions)
+    values = scorer.score(own, indices, tunable.picker.name, _parameters(tunable, coordinates)).values()
+    return np.asarray(values.mean(axis=0))
+
+
+def found(tunable: Tunable, state: SearchState) -> Picker:
+    """Return the picker with the best parameters that a search has found."""
+    return tunable.with_values(tunable.space.decode(state.best))
+
+
+def tune(
+    picker: Picker,
+    source: Source,
+    settings: SearchSettings,
+    scorer: Scorer,
+    count: int,
+    searches: Callable[[Picker], tuple[Tunable, ...]] = tunables,
+) -> Picker:
+    """Tune a picker with a budget of generations, shared evenly by its searches; one without parameters stays as it is.
+
+    Args:
+        picker: Where to start.
+        source: Gives the situations.
+        settings: How thoroughly.
+        scorer: Runs them.
+        count: Generations in all.
+        searches: Which parameters are searched, one search after the other.
+    """
+    for number, tunable in enumerate(searches(picker)):
+        tunable = tunable.on(picker)
+        state = begin(tunable, source, settings, scorer)
+        share = count // len(searches(picker)) + (number < count % len(searches(picker)))
+        while state.evolution.generation < share:
+            state = advance(tunable, source, settings, scorer, state)
+        picker = found(tunable, state)
+    return picker
