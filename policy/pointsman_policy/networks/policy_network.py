@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pointsman_policy.networks.han import FeatureTensors, Han, linear
+from pointsman_policy.networks.han import Embeddings, FeatureTensors, Han, linear
 from pointsman_policy.runtime.features import FEATURES
 from pointsman_policy.runtime.size import HEADS, NetworkSize
 
@@ -76,9 +76,12 @@ class PolicyNetwork(nn.Module):
 
     def forward(self, features: FeatureTensors) -> Scores:
         """Return the scores of every expert, and of dropping, for each request."""
+        return self.score(features, None if self.han is None else self.han(features))
+
+    def score(self, features: FeatureTensors, embeddings: Embeddings | None) -> Scores:
+        """Return the scores that follow from embeddings made before; None if the network has no graph."""
         shared, own = [features.request], [features.expert]
-        if self.han is not None:
-            embeddings = self.han(features)
+        if embeddings is not None:
             shared.insert(0, embeddings.arrived)
             own.insert(0, embeddings.expert)
         allowed = features.allowed
