@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from aiohttp import web
@@ -27,6 +28,8 @@ from pointsman_operator.telemetry.protocols import TelemetryCounts
 from pointsman_operator.telemetry.source import make_source
 from pointsman_operator.warm_up import warm_up
 from pointsman_policy.pickers.registry import PICKERS
+from pointsman_policy.prediction.fitted import FittedPredictor
+from pointsman_policy.prediction.stored import read_predictor
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -41,7 +44,7 @@ async def run_router(settings: RouterSettings, started: Callable[[tuple[int, ...
         started: Called with the gRPC ports and the admin port once the router listens.
 
     Raises:
-        DocumentError: If policies or experts are unusable at the start, or Envoy's file cannot be written.
+        DocumentError: If policies, experts or predictor are unusable at the start, or Envoy's file cannot be written.
         OSError: If the admin address cannot be listened on.
         RuntimeError: If a gRPC address cannot be listened on.
     """
@@ -98,6 +101,7 @@ def _assemble(settings: RouterSettings) -> _Parts:
         time.time,
         np.random.default_rng(settings.seed),
         settings.decision_expiry_seconds,
+        None if settings.predictor is None else _read_predictor(settings.predictor),
     )
     counts = TelemetryCounts()
     pollers = Pollers(make_source, router.endpoints, router.observe, counts)
@@ -110,6 +114,13 @@ def _assemble(settings: RouterSettings) -> _Parts:
     metrics.watch_telemetry(lambda: _telemetry_counts(counts, router))
     metrics.watch_problems(parts.problems)
     return parts
+
+
+def _read_predictor(folder: Path) -> FittedPredictor:
+    predictor = read_predictor(folder)
+    predictor.predict("warm up", 2)
+    _LOGGER.info("Predicting quality and length of answers with %s, fitted on %s", folder, ", ".join(predictor.models))
+    return predictor
 
 
 async def _serve_admin(stack: AsyncExitStack, settings: RouterSettings, app: web.Application) -> int:

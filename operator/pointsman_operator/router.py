@@ -1,6 +1,7 @@
 """The routing core: from a request to a decision, and from its outcome back into what the next decision knows."""
 
 import itertools
+import logging
 import math
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -22,8 +23,11 @@ from pointsman_operator.state.policy_view import PolicyView
 from pointsman_operator.telemetry.sample import LoadSample
 from pointsman_operator.trace import LATENCIES, Trace, latencies
 from pointsman_policy.latency.estimator import ESTIMATE, estimates
+from pointsman_policy.prediction.fitted import FittedPredictor
 from pointsman_policy.reckoning import new_arrivals
 from pointsman_policy.state import DROP, RoutingState, empty_state
+
+_LOGGER = logging.getLogger(__name__)
 
 _MOST_ENDPOINTS = 4
 """Endpoints listed in a decision: the pick and those to try when it fails."""
@@ -50,6 +54,7 @@ class Router:
         unix_clock: Unix seconds, to place load samples on the monotonic clock.
         rng: Breaks ties, and makes the prefix of decision ids.
         decision_expiry_seconds: A decision of which nothing is heard for so long is closed.
+        predictor: Predicts quality and length for the models that it knows; None = all experts are at their priors.
     """
 
     def __init__(
@@ -60,6 +65,7 @@ class Router:
         unix_clock: Callable[[], float],
         rng: np.random.Generator,
         decision_expiry_seconds: float = 600.0,
+        predictor: FittedPredictor | None = None,
     ) -> None:
         self._pickers = pickers
         self._metrics = metrics
@@ -67,6 +73,8 @@ class Router:
         self._unix_clock = unix_clock
         self._rng = rng
         self._expiry_seconds = decision_expiry_seconds
+        self._predictor = predictor
+        self._at_prior: dict[str, tuple[str, ...]] = {}
         self._in_flight = InFlight()
         self._routes: dict[str, _Route] = {}
         self._by_key: dict[str, _Route] = {}
@@ -91,11 +99,14 @@ class Router:
         routes = {}
         for policy in policies:
             arrivals = self._arrivals.setdefault(policy.key, new_arrivals())
-            view = PolicyView(policy, matching(endpoints, policy), self._in_flight, arrivals)
+            view = PolicyView(policy, matching(endpoints, policy), self._in_flight, arrivals, self._predictor)
+            if view.at_prior and view.at_prior != self._at_prior.get(policy.key):
+                _LOGGER.info("Policy %s: %s not fitted, at the experts' priors", policy.key, ", ".join(view.at_prior))
+            self._at_prior[policy.key] = view.at_prior
             routes[policy.spec.model_name] = _Route(policy, self._chain(policy), view)
         self._routes = routes
         self._by_key = {route.policy.key: route for route in routes.values()}
-        for known in (self._arrivals, self._chains):
+        for known in (self._arrivals, self._chains, self._at_prior):
             for key in known.keys() - self._by_key.keys():
                 del known[key]
 

@@ -29,5 +29,7 @@ class RouterSettings:
     """Then: longest time for open streams to end."""
     decision_expiry_seconds: float = 600.0
     """A decision of which nothing is heard for so long is closed."""
+    predictor: Path | None = None
+    """Folder of a fitted predictor of quality and output length; None = every expert is at its priors."""
     seed: int | None = None
     """Of tie-breaking, to repeat a run; None = from the operating system."""

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 IMPORT_ROOTS = ("operator/pointsman_operator", "policy/pointsman_policy", "proto/pointsman")
 
 NOT_IN_THE_ROUTERS_IMAGE = re.compile(
-    r"pointsman_policy\.(simulator|evaluation|networks|learning)\b|pointsman_operator\.(demo\b|cli\.bench_)"
+    r"pointsman_policy\.(simulator|evaluation|networks|learning|prediction\.fitting)\b|pointsman_operator\.(demo\b|cli\.bench_)"
 )
 BLOCKED = (
     "torch",
@@ -58,6 +58,7 @@ EXTRAS = {
     "pointsman_policy.evaluation": ("simulator", "policy"),
     "pointsman_policy.learning": ("simulator", "policy"),
     "pointsman_policy.networks": ("policy",),
+    "pointsman_policy.prediction.fitting": ("policy",),
     "pointsman_policy": (),
     "pointsman": ("operator",),
 }

@@ -38,6 +38,9 @@ def router(
     decision_expiry: Annotated[float, typer.Option(min=1, help="Seconds after which a silent decision is closed.")] = (
         _DEFAULTS.decision_expiry_seconds
     ),
+    predictor: Annotated[
+        Path | None, typer.Option(help="Folder written by `pointsman predictor fit`; default: the experts' priors.")
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of tie-breaking; default: from the system.")] = None,
 ) -> None:
     """Serve routing decisions over gRPC: ext_proc for Envoy, and RoutingService."""
@@ -56,6 +59,7 @@ def router(
                 drain_notice_seconds=drain_notice,
                 drain_grace_seconds=drain_grace,
                 decision_expiry_seconds=decision_expiry,
+                predictor=predictor,
                 seed=seed,
             )
         )

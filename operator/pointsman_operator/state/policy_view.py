@@ -11,6 +11,10 @@ from pointsman_operator.decision import ObjectiveOverrides, RouteQuery
 from pointsman_operator.discovery.endpoint import Endpoint
 from pointsman_operator.routerpolicy import RouterPolicy
 from pointsman_operator.state.in_flight import InFlight
+from pointsman_policy.experts import Expert
+from pointsman_policy.prediction.fitted import FittedPredictor
+from pointsman_policy.prediction.for_experts import ExpertPredictor
+from pointsman_policy.prediction.predictor import Predictor
 from pointsman_policy.prediction.prior import PriorPredictor
 from pointsman_policy.reckoning import Asked
 from pointsman_policy.state import RoutingState, empty_state
@@ -35,6 +39,7 @@ class PolicyView:
         endpoints: The experts that it selects.
         in_flight: Knows all of them.
         arrivals: ARRIVALS row of the policy; kept over changes of its experts.
+        fitted: Predicts quality and length for the models that it knows; None = all experts are at their priors.
     """
 
     def __init__(
@@ -43,6 +48,7 @@ class PolicyView:
         endpoints: Sequence[Endpoint],
         in_flight: InFlight,
         arrivals: npt.NDArray[np.void],
+        fitted: FittedPredictor | None = None,
     ) -> None:
         self.endpoints = tuple(endpoints)
         self.rows = np.array([in_flight.row(endpoint) for endpoint in endpoints], np.int64)
@@ -52,11 +58,7 @@ class PolicyView:
         self._in_flight = in_flight
         self._arrivals = arrivals
         experts = [endpoint.expert for endpoint in endpoints]
-        self._predictor = PriorPredictor(
-            [expert.model for expert in experts],
-            [expert.quality_prior_percent / 100 for expert in experts],
-            [float(expert.output_tokens_prior) for expert in experts],
-        )
+        self._predictor = _predictor(experts, fitted)
         self._ready = np.array([expert.ready for expert in experts], np.bool_)
         self._context_length = np.array([expert.context_length_tokens or np.inf for expert in experts])
         self._shortest_context = float(self._context_length.min(initial=np.inf))
@@ -69,6 +71,11 @@ class PolicyView:
             spec.objectives.time_per_output_token_milliseconds / 1e3,
             spec.objectives.normalized_time_per_output_token_milliseconds / 1e3,
         )
+
+    @property
+    def at_prior(self) -> tuple[str, ...]:
+        """Models for which quality or length was not fitted, though there is a fitted predictor."""
+        return self._predictor.at_prior if isinstance(self._predictor, ExpertPredictor) else ()
 
     def assemble(self, query: RouteQuery, now: float) -> RoutingState:
         """Return what is known when a request arrives; valid until the next call. Nothing may be allowed."""
@@ -121,3 +128,14 @@ class PolicyView:
         if query.subset is not None:
             usable = usable & np.array([address in query.subset for address in self._addresses], np.bool_)
         return usable
+
+
+def _predictor(experts: Sequence[Expert], fitted: FittedPredictor | None) -> Predictor:
+    prior = PriorPredictor(
+        [expert.model for expert in experts],
+        [expert.quality_prior_percent / 100 for expert in experts],
+        [float(expert.output_tokens_prior) for expert in experts],
+    )
+    if fitted is None or not experts:
+        return prior
+    return ExpertPredictor(fitted, prior)

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from pointsman_policy.simulator.fitted_answers import fitted_answers
 from pointsman_policy.simulator.lengths import Floats, LengthMoments, Rows, output_lengths
 from pointsman_policy.simulator.scenario import Scenario
 
@@ -72,6 +73,8 @@ def predict_answers(scenario: Scenario, rng: np.random.Generator, prompt_rows: R
             return _shipped_predictions(scenario, prompt_rows)
         case "noisy":
             return _noisy_predictions(scenario, rng, truth, quality, lengths)
+        case "fitted":
+            return _fitted_predictions(scenario, prompt_rows, lengths)
     shape = truth.quality.shape
     return Answers(np.broadcast_to(quality.mean, shape), np.broadcast_to(lengths.mean, shape))
 
@@ -81,6 +84,18 @@ def _shipped_predictions(scenario: Scenario, prompt_rows: Rows) -> Answers:
     if table is None or table.predicted_score is None or table.predicted_out_tokens is None:
         raise ValueError("predictions from a table need a scenario whose table has them")
     return Answers(table.predicted_score[prompt_rows], np.maximum(table.predicted_out_tokens[prompt_rows], 1))
+
+
+def _fitted_predictions(scenario: Scenario, prompt_rows: Rows, lengths: LengthMoments) -> Answers:
+    if scenario.table is None:
+        raise ValueError("fitted predictions need a scenario with a table")
+    document = scenario.document.quality
+    fitted = fitted_answers(scenario.table, document.split_seed, document.fit_percent)
+    quality = fitted.quality[prompt_rows]
+    if scenario.document.lengths.output.kind == "fromScores":
+        return Answers(quality, fitted.output_tokens[prompt_rows])
+    # Lengths that do not belong to the prompts cannot be told from them.
+    return Answers(quality, np.broadcast_to(lengths.mean, quality.shape))
 
 
 def _noisy_predictions(

@@ -86,9 +86,10 @@ class Lengths(Document):
 class PredictorDocument(Document):
     """What pickers are told of quality and length before a request is answered."""
 
-    kind: Literal["modelMean", "noisy", "oracle", "fromTable"] = "modelMean"
-    """modelMean: each model's mean over the prompts set aside for fitting; noisy: the truth plus noise, shrunk towards
-    that mean; oracle: the truth; fromTable: the predictions in the mixInstruct file."""
+    kind: Literal["modelMean", "fitted", "noisy", "oracle", "fromTable"] = "modelMean"
+    """modelMean: each model's mean over the prompts set aside for fitting; fitted: a predictor fitted on those; noisy:
+    the truth plus noise, shrunk towards that mean; oracle: the truth; fromTable: the predictions in the mixInstruct
+    file."""
     noise_percent: Percent = 20
     """For noisy: standard deviation of the noise on quality, percentage points."""
     length_noise_percent: Percent = 40
@@ -147,6 +148,8 @@ class Quality(Document):
             raise ValueError("prompts belong to scores; remove them")
         if self.predictor.kind == "fromTable" and self.mix_instruct is None:
             raise ValueError("predictor.kind fromTable needs mixInstruct")
+        if self.predictor.kind == "fitted" and self.prompts is None and self.mix_instruct is None:
+            raise ValueError("predictor.kind fitted needs prompts, or mixInstruct; it predicts from their text")
         return self
 
 

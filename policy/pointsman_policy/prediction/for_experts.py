@@ -1,0 +1,69 @@
+"""A predictor for the experts that there are: fitted where their model is known to it, at their priors where not."""
+
+import logging
+from collections.abc import Sequence
+
+import numpy as np
+
+from pointsman_policy.latency.datasheets import canonical_model
+from pointsman_policy.prediction.fitted import FittedPredictor
+from pointsman_policy.prediction.predictor import Prediction
+from pointsman_policy.prediction.prior import PriorPredictor
+
+_LOGGER = logging.getLogger(__name__)
+
+
+class ExpertPredictor:
+    """Puts a fitted predictor's columns in the order of the experts, and fills up with priors.
+
+    A model is found by the same name, else by the only one of the same architecture. Quality and length are looked up
+    each for itself: a model that was fitted on scores without lengths keeps the expert's prior length.
+
+    Args:
+        fitted: Knows some of the models.
+        prior: Has the experts' models in their order.
+    """
+
+    def __init__(self, fitted: FittedPredictor, prior: PriorPredictor) -> None:
+        self._fitted = fitted
+        self._prior = prior
+        columns = [_find(fitted.models, model) for model in prior.models]
+        self._columns = np.array([0 if column is None else column for column in columns], np.intp)
+        fits = [None if column is None else fitted.fits[column] for column in columns]
+        self._knows_quality = np.array([fit is not None and fit.quality.rows > 0 for fit in fits], np.bool_)
+        self._knows_length = np.array([fit is not None and fit.length.rows > 0 for fit in fits], np.bool_)
+        self._failed = False
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The experts' models, in the order of a prediction's arrays."""
+        return self._prior.models
+
+    @property
+    def at_prior(self) -> tuple[str, ...]:
+        """Models whose quality or length nothing was fitted on."""
+        known = (self._knows_quality & self._knows_length).tolist()
+        return tuple(dict.fromkeys(model for model, fitted in zip(self.models, known, strict=True) if not fitted))
+
+    def predict(self, prompt: str, prompt_tokens: int) -> Prediction:
+        """Return expectations for a prompt, [E]; an encoder that fails leaves them at the priors."""
+        prior = self._prior.predict(prompt, prompt_tokens)
+        try:
+            fitted = self._fitted.predict(prompt, prompt_tokens)
+        except Exception:
+            # Encoders come from elsewhere; whatever is wrong with one, the request must be routed.
+            if not self._failed:
+                _LOGGER.exception("The predictor's encoder failed; using priors wherever it does")
+            self._failed = True
+            return prior
+        return Prediction(
+            np.where(self._knows_quality, fitted.quality[self._columns], prior.quality),
+            np.where(self._knows_length, fitted.output_tokens[self._columns], prior.output_tokens),
+        )
+
+
+def _find(models: Sequence[str], name: str) -> int | None:
+    if name in models:
+        return models.index(name)
+    alike = [index for index, model in enumerate(models) if canonical_model(model) == canonical_model(name)]
+    return alike[0] if len(alike) == 1 else None
