@@ -22,6 +22,10 @@ _OUR_WINDOW = 1 << 26
 _MOST_STREAMS = 16_384
 _MOST_FRUITLESS_STREAMS = 1_000
 _LEAVING = b"leaving."
+_PATIENCE_SECONDS = 1.0
+"""What a client has to confirm that we leave, and then to read the end of its last stream and close."""
+
+CallLater = Callable[[float, Callable[[], object]], asyncio.TimerHandle]
 
 
 class GrpcConnection(asyncio.Protocol):
@@ -31,16 +35,23 @@ class GrpcConnection(asyncio.Protocol):
         open_stream: Makes the state machine of a new stream.
         connections: This connection is in here while it is up.
         max_message_bytes: Streams with larger messages are refused.
+        call_later: The event loop's, for clients that do not close a connection that we leave.
     """
 
     _transport: asyncio.Transport
 
     def __init__(
-        self, open_stream: Callable[[], Stream], connections: "set[GrpcConnection]", max_message_bytes: int
+        self,
+        open_stream: Callable[[], Stream],
+        connections: "set[GrpcConnection]",
+        max_message_bytes: int,
+        call_later: CallLater,
     ) -> None:
         self._open_stream = open_stream
         self._connections = connections
         self._max_message_bytes = max_message_bytes
+        self._call_later = call_later
+        self._timer: asyncio.TimerHandle | None = None
         self._reader = h2.FrameReader()
         self._output: list[bytes] = []
         self._streams: dict[int, OpenStream] = {}
@@ -72,10 +83,11 @@ class GrpcConnection(asyncio.Protocol):
             logger.warning("a sidecar's connection is closed: %s", error)
             self._go_away(self._last_id, error.code)
             self._end_all()
-            self._left = True
-        self._flush_output()
-        if self._left and not self._streams:
+            self._flush_output()
             self._transport.close()
+            return
+        self._flush_output()
+        self._await_close_if_done()
 
     def pause_writing(self) -> None:
         """Read no more from a client that does not read, so that what waits for it stays bounded."""
@@ -89,22 +101,49 @@ class GrpcConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Take the end of all streams with it."""
+        self._stop_timer()
         self._connections.discard(self)
         self._end_all()
 
     def leave(self) -> None:
-        """Ask the client to open no more streams here; the connection closes when the open ones have ended.
+        """Ask the client to open no more streams here, and to close the connection when the open ones have ended.
 
-        Streams that were opened before the client heard of it, which it confirms, are served.
+        Streams that were opened before the client heard of it, which it confirms, are served. A client that is slow to
+        confirm, or to close, is not waited for.
         """
+        if self._left or self._timer is not None:
+            return
         self._go_away(h2.LARGEST_WINDOW, h2.NO_ERROR)
         self._frame(h2.PING, 0, 0, _LEAVING)
         self._flush_output()
+        self._timer = self._call_later(_PATIENCE_SECONDS, self._leave_unconfirmed)
 
     def abort(self) -> None:
         """Close now, whatever is open."""
         self._end_all()
         self._transport.abort()
+
+    def _leave_unconfirmed(self) -> None:
+        self._stop_timer()
+        self._refuse_streams()
+        self._flush_output()
+        self._await_close_if_done()
+
+    def _refuse_streams(self) -> None:
+        if not self._left:
+            self._left = True
+            self._stop_timer()
+            self._go_away(self._last_id, h2.NO_ERROR)
+
+    def _await_close_if_done(self) -> None:
+        """Let the client close: when the connection ends, grpc forgets the end of a stream that it has just read."""
+        if self._left and not self._streams and self._timer is None:
+            self._timer = self._call_later(_PATIENCE_SECONDS, self._transport.close)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def _frame(self, kind: int, flags: int, stream_id: int, payload: bytes) -> None:
         self._output.append(h2.frame(kind, flags, stream_id, payload))
@@ -144,8 +183,7 @@ class GrpcConnection(asyncio.Protocol):
             if not flags & h2.ACK:
                 self._frame(h2.PING, h2.ACK, 0, payload)
             elif payload == _LEAVING:
-                self._left = True
-                self._go_away(self._last_id, h2.NO_ERROR)
+                self._refuse_streams()
 
     def _take_settings(self, settings: dict[int, int]) -> None:
         frame_bytes = settings.get(h2.MAX_FRAME_SIZE, self._their_frame_bytes)

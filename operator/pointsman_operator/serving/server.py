@@ -126,16 +126,16 @@ class RouterServer:
         """Leave without losing a request.
 
         Not ready at once, still serving for `notice_seconds` so that load balancers see it; then the sidecar opens no
-        new streams, and open streams and open decisions, whose outcomes still arrive, have `grace_seconds` to end. What
-        is left then is cut off; access logs never end by themselves.
+        new streams, and open streams, open decisions, whose outcomes still arrive, and the sidecar's connections have
+        `grace_seconds` to end. What is left then is cut off; access logs never end by themselves.
         """
         self._draining = True
         await self.set_ready(ready=False)
         await asyncio.sleep(notice_seconds)
         self._sidecar.leave()
         deadline = self._clock() + grace_seconds
-        while self._clock() < deadline and (  # noqa: ASYNC110 - two owners count, neither has an event
-            self._ext_proc.open_streams or self._routing.open_decisions()
+        while self._clock() < deadline and (  # noqa: ASYNC110 - three owners count, none has an event
+            self._ext_proc.open_streams or self._routing.open_decisions() or self._sidecar.connections
         ):
             await asyncio.sleep(_SETTLED_POLL_SECONDS)
         self._sidecar.abort()

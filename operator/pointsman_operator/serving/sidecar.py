@@ -52,10 +52,20 @@ class SidecarListener:
         return await loop.create_server(self._connect, host.removeprefix("[").removesuffix("]"), int(port))
 
     def _connect(self) -> GrpcConnection:
-        return GrpcConnection(lambda: _Stream(self._processor.open()), self._connections, self._max_message_bytes)
+        return GrpcConnection(
+            lambda: _Stream(self._processor.open()),
+            self._connections,
+            self._max_message_bytes,
+            asyncio.get_running_loop().call_later,
+        )
+
+    @property
+    def connections(self) -> int:
+        """How many connections are up."""
+        return len(self._connections)
 
     def leave(self) -> None:
-        """Take no new streams; open ones may end."""
+        """Take no new streams; open ones may end, and clients close their connections then."""
         for server in self._servers:
             server.close()
         for connection in tuple(self._connections):

@@ -78,6 +78,35 @@ class FakeTransport(asyncio.Transport):
         self.reading = True
 
 
+class FakeTimers:
+    """An event loop's timers, which run only when a test says so."""
+
+    def __init__(self) -> None:
+        self._pending: list[Callable[[], object]] = []
+
+    def call_later(self, _: float, callback: Callable[[], object]) -> asyncio.TimerHandle:
+        pending = self._pending
+        pending.append(callback)
+
+        class Handle(asyncio.TimerHandle):
+            def __init__(self) -> None: ...
+
+            def cancel(self) -> None:
+                if callback in pending:
+                    pending.remove(callback)
+
+        return Handle()
+
+    def run(self) -> None:
+        """Run what is pending now."""
+        due, self._pending[:] = tuple(self._pending), ()
+        for callback in due:
+            callback()
+
+    def __len__(self) -> int:
+        return len(self._pending)
+
+
 @dataclass
 class FakeStream:
     """Answers each message as `reply` says, and is finished after `last` messages."""
@@ -126,7 +155,8 @@ class Client:
         self.streams: list[FakeStream] = []
         self.connections: set[GrpcConnection] = set()
         self.transport = FakeTransport()
-        self.connection = GrpcConnection(self._open, self.connections, MAX_MESSAGE_BYTES)
+        self.timers = FakeTimers()
+        self.connection = GrpcConnection(self._open, self.connections, MAX_MESSAGE_BYTES, self.timers.call_later)
         self.connection.connection_made(self.transport)
         self.greeting = self.take()
 
@@ -560,10 +590,54 @@ def test_a_connection_that_leaves_serves_the_streams_that_the_client_opened_unti
     assert last.payload == struct.pack(">II", 3, NO_ERROR)
     assert kinds(client.send(headers(5))) == [RST_STREAM]
     client.send(data(message(b"x") * 2))
-    assert not client.transport.is_closing()
     assert status(client.send(data(message(b"x") * 2, 3))) == 0
-    assert client.transport.closed
     assert client.ends() == [[True], [True]]
+    assert kinds(client.send(headers(7))) == [RST_STREAM]
+    assert not client.transport.is_closing()
+    client.lose()
+    assert not client.timers
+
+
+def test_a_client_that_does_not_close_when_its_last_stream_has_ended_is_closed() -> None:
+    client = Client().greet()
+    client.send(headers())
+    client.connection.leave()
+    _, ping = client.take()
+    client.send(frame(PING, ACK, 0, ping.payload))
+    assert not client.timers
+    client.send(data(message(b"x") * 2))
+    client.send(headers(3))
+    assert len(client.timers) == 1
+    assert not client.transport.is_closing()
+    client.connection.leave()
+    client.timers.run()
+    assert client.transport.closed
+
+
+def test_a_client_that_does_not_confirm_that_we_leave_is_left_all_the_same() -> None:
+    client = Client().greet()
+    client.send(headers())
+    client.connection.leave()
+    client.connection.leave()
+    client.take()
+    client.timers.run()
+    assert [item.payload for item in client.take()] == [struct.pack(">II", 1, NO_ERROR)]
+    assert kinds(client.send(headers(3))) == [RST_STREAM]
+    assert not client.timers
+    client.send(data(message(b"x") * 2))
+    assert not client.transport.is_closing()
+    client.timers.run()
+    assert client.transport.closed
+    assert client.ends() == [[True]]
+
+
+def test_an_idle_client_that_answers_nothing_is_closed() -> None:
+    client = Client()
+    client.connection.leave()
+    client.timers.run()
+    assert not client.transport.is_closing()
+    client.timers.run()
+    assert client.transport.closed
 
 
 def test_an_aborted_connection_ends_its_streams_at_once() -> None:

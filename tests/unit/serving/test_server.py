@@ -225,6 +225,40 @@ async def test_draining_finishes_open_streams_and_is_never_ready_again(
             await draining
 
 
+async def test_draining_waits_for_the_sidecars_streams(
+    routing: FakeRouting, metrics: Metrics, destinations: Destinations, tmp_path: Path
+) -> None:
+    address = f"unix:{tmp_path}/s"
+    server = RouterServer(routing, metrics, destinations, ServerSettings(("127.0.0.1:0",), (address,)))
+    await server.start()
+    async with grpc.aio.insecure_channel(address) as channel, asyncio.timeout(20):
+        call = process_stub(channel)(None)
+        await call.write(request_headers(mode="BUFFERED"))
+        await call.read()
+        draining = asyncio.create_task(server.drain(0.0, 30.0))
+        await eventually(lambda: channel.get_state() is not grpc.ChannelConnectivity.READY)
+        assert not draining.done()
+        await call.write(request_body(chat()))
+        assert (await answer(call)).request_body.response.clear_route_cache  # there is no status before it is read
+        assert await call.code() == grpc.StatusCode.OK
+        del call  # the client closes its connection when nobody holds a call of it
+        routing.open.clear()
+        await draining
+
+
+async def test_draining_cuts_off_a_sidecar_that_does_not_answer(
+    routing: FakeRouting, metrics: Metrics, destinations: Destinations, tmp_path: Path
+) -> None:
+    server = RouterServer(routing, metrics, destinations, ServerSettings(("127.0.0.1:0",), (f"unix:{tmp_path}/s",)))
+    await server.start()
+    reader, writer = await asyncio.open_unix_connection(f"{tmp_path}/s")
+    async with asyncio.timeout(20):
+        await reader.readexactly(9)
+        await server.drain(0.0, 0.1)
+        await reader.read()
+    writer.close()
+
+
 async def test_draining_listens_to_access_logs_until_every_decision_is_closed(
     routing: FakeRouting, metrics: Metrics, destinations: Destinations
 ) -> None:
