@@ -37,6 +37,46 @@ def sim(
         raise typer.Exit(130)
 
 
+@app.command("policies")
+def policies(
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Folder of measured traces, qualities and profiles; default: the packaged sample."),
+    ] = None,
+    scenario: Annotated[
+        list[str] | None,
+        typer.Option(help="A scenario or family of the suite; may be given several times; default: all."),
+    ] = None,
+    seeds: Annotated[str, typer.Option(help="Seeds, separated by commas; nothing may be trained on them.")] = (
+        "910001,910002,910003,910004,910005"
+    ),
+    requests: Annotated[int, typer.Option(min=1, max=1_000_000, help="Requests in each run.")] = 6_000,
+    tuned_peers: Annotated[Path | None, typer.Option(help="File of tuned parameters, from --tune-minutes.")] = None,
+    tune_minutes: Annotated[
+        float, typer.Option(min=0, max=1_440, help="Tune each peer for so long first, by the search of our own rule.")
+    ] = 0.0,
+    processes: Annotated[int, typer.Option(min=0, max=1_024, help="0 = one for each processor.")] = 0,
+    out: Annotated[Path, typer.Option(help="Folder for report.html, results.json, tables.md and figures.")] = Path(
+        "out/bench-policies"
+    ),
+) -> None:
+    """Compare all rules and policies on a suite of scenarios that tell them apart, and check the targets."""
+    with needs_extra("simulator"):
+        from pointsman_operator.cli.bench_policies import PoliciesOptions, bench_policies
+    options = PoliciesOptions(
+        data=data,
+        scenarios=tuple(scenario or ()),
+        seeds=tuple(_integers(seeds)),
+        requests=requests,
+        tuned_peers=tuned_peers,
+        tune_minutes=tune_minutes,
+        processes=processes,
+        out=out,
+    )
+    if not bench_policies(options, Console()):
+        raise typer.Exit(130)
+
+
 @app.command("speed")
 def speed(
     requests: Annotated[int, typer.Option(min=1, help="Simulated requests in one run.")] = 100_000,

@@ -42,7 +42,7 @@ def bench_sim(scenarios: list[Path], pickers: list[str], seeds: list[int], out: 
         DocumentError: If a scenario, a name or a seed is wrong, or `out` cannot be written to; nothing has run then.
     """
     plan = _plan(scenarios, pickers, seeds)
-    _make_folder(out)
+    make_folder(out)
     runs: list[BenchRun] = []
     complete = _collect(plan, runs, console)
     write_results(out / "results.json", runs, complete)
@@ -65,7 +65,12 @@ def _plan(scenarios: Sequence[Path], pickers: Sequence[str], seeds: Sequence[int
     )
 
 
-def _make_folder(out: Path) -> None:
+def make_folder(out: Path) -> None:
+    """Make the folder for a benchmark's files.
+
+    Raises:
+        DocumentError: If it cannot be made or written to.
+    """
     try:
         out.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=out):

@@ -129,11 +129,12 @@ def compare_runs(runs: Sequence[BenchRun]) -> list[Comparison]:
         for run in of_scenario:
             cells.setdefault(f"load {run.load:g}", []).append(run.rule)
         document = of_scenario[0].scenario.document
-        comparisons.append(compare(name, document.description, _objectives(document.objectives), cells))
+        comparisons.append(compare(name, document.description, objective_seconds(document.objectives), cells))
     return [comparison for comparison in comparisons if comparison is not None]
 
 
-def _objectives(document: ObjectivesDocument) -> Objectives:
+def objective_seconds(document: ObjectivesDocument) -> Objectives:
+    """Return a document's latency targets in seconds."""
     return Objectives(
         ttft_seconds=document.time_to_first_token_milliseconds * 1e-3,
         tpot_seconds=document.time_per_output_token_milliseconds * 1e-3,
@@ -154,13 +155,14 @@ def write_results(path: Path, runs: Sequence[BenchRun], complete: bool) -> None:
     """
     rows = [
         {"scenario": run.scenario.name, "load": run.load, "seed": run.rule.seed, "picker": run.rule.picker}
-        | {name: _json_number(getattr(run.rule.figures, name)) for name in RESULT_FIGURES}
+        | {name: json_number(getattr(run.rule.figures, name)) for name in RESULT_FIGURES}
         for run in runs
     ]
     write_text(path, json.dumps({"meta": {"schema": 1, "complete": complete}, "rows": rows}, indent=1) + "\n")
 
 
-def _json_number(value: float) -> float | None:
+def json_number(value: float) -> float | None:
+    """Return a figure as JSON has it: null if it is not known."""
     return value if math.isfinite(value) else None
 
 

@@ -101,9 +101,9 @@ class Bars:
         if math.isfinite(low):
             x0, x1 = axis.at(low), axis.at(high)
             end = max(end, x1)
-            marks.append(_line(x0, y, x1, y, "var(--ink)"))
-            marks += [_line(x, y - 3.5, x, y + 3.5, "var(--ink)") for x in (x0, x1)]
-        marks.append(_label(end + 6, y + 4, f"{value:.3f}", "strong" if row == self.best else ""))
+            marks.append(line(x0, y, x1, y, "var(--ink)"))
+            marks += [line(x, y - 3.5, x, y + 3.5, "var(--ink)") for x in (x0, x1)]
+        marks.append(mark_label(end + 6, y + 4, f"{value:.3f}", "strong" if row == self.best else ""))
         return marks
 
 
@@ -162,9 +162,9 @@ class Spans:
         x0, x1 = axis.at(p50), axis.at(p99)
         x = axis.at(self.objective) if self.objective > 0 else math.nan
         return [
-            *([_line(x, y - _ROW / 2, x, y + _ROW / 2, "var(--bad)", 1.5)] if math.isfinite(x) else []),
-            _line(x0, y, x1, y, colour, 2.5),
-            _line(x1, y - 5, x1, y + 5, colour, 2.5),
+            *([line(x, y - _ROW / 2, x, y + _ROW / 2, "var(--bad)", 1.5)] if math.isfinite(x) else []),
+            line(x0, y, x1, y, colour, 2.5),
+            line(x1, y - 5, x1, y + 5, colour, 2.5),
             element("circle", cx=x0, cy=y, r=5, fill=colour),
         ]
 
@@ -189,18 +189,18 @@ def rows_plot(description: str, rows: Sequence[str], panels: Sequence[Marks]) ->
         for row, name in enumerate(rows):
             y = top + _TOP + _ROW * (row + 0.5)
             if index % columns == 0:
-                parts.append(_label(margin - 10, y + 4, name, anchor="end"))
+                parts.append(mark_label(margin - 10, y + 4, name, anchor="end"))
             parts += panel.draw(row, y, axis)
     return _drawing(description, height * -(-len(panels) // columns), parts)
 
 
 def _frame(title: str, axis: Axis, top: float, rows: int) -> Html:
     bottom = top + _TOP + _ROW * rows
-    parts = [_label(axis.left, top + 16, title, "strong")]
+    parts = [mark_label(axis.left, top + 16, title, "strong")]
     for tick, label in axis.ticks():
         x = axis.at(tick)
-        parts.append(_line(x, top + _TOP - 4, x, bottom, "var(--line)"))
-        parts.append(_label(x, bottom + 15, label, "soft", "middle"))
+        parts.append(line(x, top + _TOP - 4, x, bottom, "var(--line)"))
+        parts.append(mark_label(x, bottom + 15, label, "soft", "middle"))
     return join(parts)
 
 
@@ -220,17 +220,17 @@ def lines_plot(description: str, x_title: str, series: Sequence[tuple[str, Seque
     for tick in (0.0, 0.25, 0.5, 0.75, 1.0):
         y = top + height * (1 - tick)
         parts += [
-            _line(left, y, left + axis.width, y, "var(--line)"),
-            _label(left - 8, y + 4, f"{tick:g}", "soft", "end"),
+            line(left, y, left + axis.width, y, "var(--line)"),
+            mark_label(left - 8, y + 4, f"{tick:g}", "soft", "end"),
         ]
-    parts += [_label(axis.at(tick), top + height + 17, label, "soft", "middle") for tick, label in axis.ticks()]
-    parts.append(_label(left + axis.width / 2, top + height + 35, x_title, "soft", "middle"))
+    parts += [mark_label(axis.at(tick), top + height + 17, label, "soft", "middle") for tick, label in axis.ticks()]
+    parts.append(mark_label(left + axis.width / 2, top + height + 35, x_title, "soft", "middle"))
     for index, (name, points) in enumerate(series):
         colour = f"var(--s{index % _SERIES_COLOURS})"
         path = _path([(axis.at(x), top + height * (1 - y)) for x, y in points])
         parts.append(element("path", d=path, fill="none", stroke=colour, stroke_width=2, stroke_linejoin="round"))
         x, y = left + axis.width + 14, top + 10 + 20 * index
-        parts += [_line(x, y, x + 16, y, colour, 3), _label(x + 22, y + 4, name)]
+        parts += [line(x, y, x + 16, y, colour, 3), mark_label(x + 22, y + 4, name)]
     return _drawing(description, top + max(height + 44, 20 * len(series) + 10), parts)
 
 
@@ -253,9 +253,9 @@ def legend(entries: Sequence[tuple[str, str]], point: str) -> Html:
     """Return coloured squares with their names, and the diamond with its."""
     parts, x = [], 4.0
     for name, colour in entries:
-        parts += [_rectangle(x, 4, 12, 12, f"var(--{colour})"), _label(x + 18, 14, name)]
+        parts += [_rectangle(x, 4, 12, 12, f"var(--{colour})"), mark_label(x + 18, 14, name)]
         x += len(name) * _CHARACTER + 40
-    parts += [diamond(x + 6, 10), _label(x + 18, 14, point)]
+    parts += [diamond(x + 6, 10), mark_label(x + 18, 14, point)]
     return _drawing("Legend", 20, parts)
 
 
@@ -268,9 +268,11 @@ def _rectangle(x: float, y: float, width: float, height: float, colour: str) -> 
     return element("rect", x=x, y=y, width=max(width, 0.0), height=height, fill=colour, rx=1.5)
 
 
-def _line(x0: float, y0: float, x1: float, y1: float, colour: str, width: float = 1.2) -> Html:
+def line(x0: float, y0: float, x1: float, y1: float, colour: str, width: float = 1.2) -> Html:
+    """Return a straight line."""
     return element("line", x1=x0, y1=y0, x2=x1, y2=y1, stroke=colour, stroke_width=width)
 
 
-def _label(x: float, y: float, value: str, class_: str = "", anchor: str = "start") -> Html:
+def mark_label(x: float, y: float, value: str, class_: str = "", anchor: str = "start") -> Html:
+    """Return text with its baseline at y."""
     return element("text", text(value), x=x, y=y, class_=class_, text_anchor=anchor)

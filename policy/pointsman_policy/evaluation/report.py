@@ -50,7 +50,12 @@ def comparison_report(title: str, notes: Sequence[str], comparisons: Sequence[Co
         notes: Paragraphs on how the figures were made.
         comparisons: Shown one after the other.
     """
-    return _report(title, notes, [join(_comparison(comparison)) for comparison in comparisons])
+    return report_page(title, notes, [comparison_section(comparison) for comparison in comparisons])
+
+
+def comparison_section(comparison: Comparison) -> Html:
+    """Return a comparison's plots and tables."""
+    return join(_comparison(comparison))
 
 
 def demo_report(title: str, notes: Sequence[str], comparison: Comparison, outcomes: Mapping[str, Outcomes]) -> str:
@@ -68,7 +73,7 @@ def demo_report(title: str, notes: Sequence[str], comparison: Comparison, outcom
         "Mean QoS of the requests that arrived in each slice of time.",
         lines_plot("Lines of mean QoS over time, one for each rule", "seconds since the first arrival", series),
     )
-    return _report(title, notes, [*_comparison(comparison), plot])
+    return report_page(title, notes, [*_comparison(comparison), plot])
 
 
 def qos_over_time(outcomes: Outcomes, slices: int = 40) -> list[tuple[float, float]]:
@@ -82,7 +87,8 @@ def qos_over_time(outcomes: Outcomes, slices: int = 40) -> list[tuple[float, flo
     return list(zip(((edges[1:] + edges[:-1]) / 2).tolist(), mean.tolist(), strict=True))
 
 
-def _report(title: str, notes: Sequence[str], sections: Sequence[Html]) -> str:
+def report_page(title: str, notes: Sequence[str], sections: Sequence[Html]) -> str:
+    """Return a whole page: notes, sections, and what the figures mean."""
     body = [element("h1", text(title)), *(paragraph(note, "soft") for note in notes), *sections]
     body += [element("h2", text("What the figures mean")), definitions(_DEFINITIONS)]
     return page(title, body)

@@ -1,0 +1,166 @@
+"""`pointsman bench policies`: every contestant on every scenario of the suite, on the same requests, on all cores."""
+
+import concurrent.futures
+import functools
+import multiprocessing
+import os
+import signal
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from pointsman_policy.evaluation.comparison import RuleRun
+from pointsman_policy.evaluation.contestants import Contestant, Knowledge, situation_for
+from pointsman_policy.evaluation.metrics import figures
+from pointsman_policy.evaluation.paired import batches
+from pointsman_policy.evaluation.suite import SuiteScenario
+from pointsman_policy.simulator.scenario import Scenario, resolve_scenario
+from pointsman_policy.simulator.situation import Situation, run_situation, situation_outcomes
+
+_TIES = 1
+
+
+class Workload(NamedTuple):
+    """What all contestants meet alike."""
+
+    scenario: str
+    load: float
+    seed: int
+
+
+@dataclass(frozen=True, eq=False)
+class SuiteRun:
+    """One workload under one contestant."""
+
+    workload: Workload
+    rule: RuleRun
+
+
+@dataclass(frozen=True, eq=False)
+class SuitePlan:
+    """What to run."""
+
+    scenarios: tuple[SuiteScenario, ...]
+    folder: Path
+    """Paths in the scenarios are relative to it."""
+    contestants: tuple[Contestant, ...]
+    seeds: tuple[int, ...]
+
+    def workloads(self) -> list[Workload]:
+        """Return all workloads; the first seed comes first everywhere, so that a run stopped early is an even one."""
+        return [
+            Workload(scenario.name, load, seed)
+            for seed in self.seeds
+            for scenario in self.scenarios
+            for load in scenario.document.load_factors
+        ]
+
+    def scenario(self, name: str) -> SuiteScenario:
+        """Return a scenario by its name."""
+        return next(scenario for scenario in self.scenarios if scenario.name == name)
+
+
+def run_suite(plan: SuitePlan, processes: int) -> Generator[list[SuiteRun], None, None]:
+    """Run every workload under all contestants; yields the runs of one workload at a time, as they come in.
+
+    Closing the iterator, or Ctrl-C, ends the processes once they have finished the workloads that they are at.
+
+    Args:
+        plan: What to run.
+        processes: How many to start; 1 = run in this one.
+
+    Raises:
+        DocumentError: If a scenario's file cannot be read or is wrong.
+    """
+    if processes == 1:
+        scenarios = _Scenarios(plan)
+        for workload in plan.workloads():
+            yield _run_workload(plan, scenarios(workload.scenario), workload)
+        return
+    compile_kernels(plan)  # once, for all processes to find in the cache on disk
+    with concurrent.futures.ProcessPoolExecutor(
+        processes, multiprocessing.get_context("spawn"), initializer=_begin, initargs=(plan,)
+    ) as executor:
+        try:
+            tasks = [executor.submit(_run_here, workload) for workload in plan.workloads()]
+            for task in concurrent.futures.as_completed(tasks):
+                yield task.result()
+        finally:
+            executor.shutdown(wait=False, cancel_futures=True)
+
+
+def compile_kernels(plan: SuitePlan) -> None:
+    """Run every picker once on a few requests."""
+    first = plan.scenarios[0]
+    document = first.document.model_copy(update={"requests": 20})
+    scenario = resolve_scenario(document, plan.folder, first.name)
+    for contestant in plan.contestants:
+        _run(situation_for(contestant, scenario, 0.5, 0), contestant, 0)
+
+
+def default_processes() -> int:
+    """Return how many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class _Scenarios:
+    """Resolved scenarios by name, each read once."""
+
+    def __init__(self, plan: SuitePlan) -> None:
+        self._plan = plan
+        self._resolve = functools.cache(self._read)
+
+    def __call__(self, name: str) -> Scenario:
+        return self._resolve(name)
+
+    def _read(self, name: str) -> Scenario:
+        return resolve_scenario(self._plan.scenario(name).document, self._plan.folder, name)
+
+
+_here: tuple[SuitePlan, _Scenarios] | None = None
+"""What this process works at, if it is one of `run_suite`'s."""
+
+
+def _begin(plan: SuitePlan) -> None:
+    global _here
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    _here = plan, _Scenarios(plan)
+
+
+def _run_here(workload: Workload) -> list[SuiteRun]:
+    if _here is None:
+        raise RuntimeError("this process has no plan")
+    plan, scenarios = _here
+    return _run_workload(plan, scenarios(workload.scenario), workload)
+
+
+def _run_workload(plan: SuitePlan, scenario: Scenario, workload: Workload) -> list[SuiteRun]:
+    situations: dict[Knowledge, Situation] = {}
+    runs = []
+    for contestant in plan.contestants:
+        if contestant.knowledge not in situations:
+            situations[contestant.knowledge] = situation_for(contestant, scenario, workload.load, workload.seed)
+        rule = _run(situations[contestant.knowledge], contestant, workload.seed)
+        runs.append(SuiteRun(workload, rule))
+    return runs
+
+
+def _run(situation: Situation, contestant: Contestant, seed: int) -> RuleRun:
+    run = run_situation(situation, contestant.picker, np.random.default_rng((seed, _TIES)))
+    outcomes = situation_outcomes(situation, run)
+    return RuleRun(
+        picker=contestant.name,
+        seed=seed,
+        figures=figures(outcomes, float(run.busy_seconds.sum()), len(situation) / run.wall_seconds),
+        qos=batches(outcomes.qos()),
+    )
+
+
+def in_order(plan: SuitePlan, runs: Sequence[SuiteRun]) -> list[SuiteRun]:
+    """Return runs in the plan's order, whatever order they came in."""
+    place = {workload: index for index, workload in enumerate(plan.workloads())}
+    who = {contestant.name: index for index, contestant in enumerate(plan.contestants)}
+    return sorted(runs, key=lambda run: (place[run.workload], who[run.rule.picker]))
