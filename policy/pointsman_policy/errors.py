@@ -28,6 +28,9 @@ class DocumentError(PointsmanError):
         self.source = source
         self.problem = problem
 
+    def __reduce__(self) -> tuple[type["DocumentError"], tuple[str, str]]:  # for those that come from another process
+        return type(self), (self.source, self.problem)
+
 
 class PickError(PointsmanError):
     """A picker cannot choose: no candidate is allowed, or the state is not what it was made for."""

@@ -7,7 +7,7 @@ import grpc
 import typer
 from rich.console import Console
 
-from pointsman_operator.cli import bench, demo, envoy_config, expert_sim, routing, run_router
+from pointsman_operator.cli import bench, demo, envoy_config, expert_sim, routing, run_router, train
 from pointsman_policy.errors import PointsmanError
 
 app = typer.Typer(
@@ -24,6 +24,7 @@ app.command("route")(routing.route)
 app.command("experts")(routing.experts)
 app.command("explain")(routing.explain)
 app.command("envoy-config")(envoy_config.envoy_config)
+app.command("train")(train.train)
 app.add_typer(bench.app, name="bench")
 
 USAGE_ERROR = 2

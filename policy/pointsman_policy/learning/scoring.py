@@ -9,6 +9,7 @@ somewhere.
 
 import multiprocessing
 import os
+import signal
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import contextmanager
@@ -125,5 +126,13 @@ def scorer(processes: int | None = None) -> Iterator[Scorer]:
     if count == 1:
         yield Scorer()
         return
-    with ProcessPoolExecutor(count, mp_context=multiprocessing.get_context("spawn")) as executor:
+    executor = ProcessPoolExecutor(count, mp_context=multiprocessing.get_context("spawn"), initializer=_leave_to_parent)
+    try:
         yield Scorer(executor)
+    finally:
+        executor.shutdown(cancel_futures=True)
+
+
+def _leave_to_parent() -> None:
+    """Let Ctrl-C end only the process that gives the work."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -5,7 +5,7 @@ strategy's mean is compared with the best parameters so far on a fixed set of ot
 it is better there. So the result is never worse than the start on those.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -141,6 +141,13 @@ def found(tunable: Tunable, state: SearchState) -> Picker:
     return tunable.with_values(tunable.space.decode(state.best))
 
 
+def all_found(picker: Picker, searches: Sequence[tuple[Tunable, SearchState]]) -> Picker:
+    """Return a picker with the best parameters that searches over parts of them have found, each on its own."""
+    for tunable, state in searches:
+        picker = found(tunable.on(picker), state)
+    return picker
+
+
 def tune(
     picker: Picker,
     source: Source,
@@ -157,13 +164,11 @@ def tune(
         settings: How thoroughly.
         scorer: Runs them.
         count: Generations in all.
-        searches: Which parameters are searched, one search after the other.
+        searches: Which parameters are searched, each part apart from the others.
     """
-    for number, tunable in enumerate(searches(picker)):
-        tunable = tunable.on(picker)
-        state = begin(tunable, source, settings, scorer)
-        share = count // len(searches(picker)) + (number < count % len(searches(picker)))
-        while state.evolution.generation < share:
-            state = advance(tunable, source, settings, scorer, state)
-        picker = found(tunable, state)
-    return picker
+    parts = searches(picker)
+    states = [begin(part, source, settings, scorer) for part in parts]
+    for turn in range(count if parts else 0):
+        number = turn % len(parts)
+        states[number] = advance(parts[number], source, settings, scorer, states[number])
+    return all_found(picker, list(zip(parts, states, strict=True)))

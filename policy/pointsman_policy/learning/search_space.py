@@ -75,7 +75,7 @@ class Tunable:
         return replace(self.picker, parameters=tuple(float(value) for value in self.parameters(values)))
 
     def on(self, picker: Picker) -> "Tunable":
-        """Return the same search, starting at a picker whose parameters are other ones."""
+        """Return the same search over a picker whose parameters are other ones, starting there."""
         start = tuple(picker.parameters[places[0]] for places in self.positions)
         return replace(self, picker=picker, space=replace(self.space, start=start))
 
@@ -91,7 +91,6 @@ IMPACT_GREEDY_BOUNDS: Mapping[str, tuple[float, float, bool]] = {
     "pessimism": (0.7, 1.7, True),
     "spread": (0.05, 0.9, True),
     "length_spread": (0.05, 1.5, False),
-    "trust": (0.0, 1.5, False),
 }
 _MUST_SERVE_ONLY = ("waste",)
 _MAY_DROP_ONLY = ("threshold",)
@@ -105,7 +104,7 @@ _PEERS: Mapping[str, tuple[tuple[str, ...], tuple[tuple[float, float, bool], ...
 
 
 def tunables(picker: Picker) -> tuple[Tunable, ...]:
-    """Return the searches that together tune a picker, to be done in this order; none if it has nothing to tune."""
+    """Return the searches that together tune a picker, each on its own; none if it has nothing to tune."""
     if picker.name == impact_greedy.PICKER.name:
         return tuple(_impact_greedy_table(picker, table, constant=False) for table in range(2))
     if picker.name not in _PEERS:
