@@ -45,14 +45,16 @@ EXPERT = np.dtype(
         ("busy_seconds", np.float64),
         ("iterating", np.bool_),  # an iteration is under way
         ("prefill", np.float64),  # prompt tokens admitted in it
-        ("cancelled_seconds", np.float64),  # its share of requests that were cancelled in it
+        ("extra_seconds", np.float64),  # it lasts so much longer than its batch says, see `cancel` and `change_pace`
         ("context", np.float64),  # tokens held by running sequences
         ("running_count", np.int64),
         ("fresh_count", np.int64),  # admitted in the iteration under way
         ("queue_head", np.int64),
         ("queue_count", np.int64),
         ("preemption_count", np.int64),
-        ("finished_count", np.int64),  # ever
+        ("finished_count", np.int64),  # ever, failed ones too
+        ("available", np.bool_),
+        ("lost_at", np.float64),  # last time
     ]
 )
 
@@ -83,7 +85,7 @@ class Engine(NamedTuple):
     queue: npt.NDArray[np.int64]
     """Ring of waiting ids, [X, N]."""
     finished: npt.NDArray[np.int64]
-    """Ring of ids in the order in which they ended, [X, N]."""
+    """Ring of ids in the order in which they ended or failed, [X, N]."""
 
 
 def new_engine(
@@ -107,6 +109,8 @@ def new_engine(
         expert[name] = coefficients[:, column]
     expert["kv_capacity"] = np.where(kv_capacity > 0, kv_capacity, np.inf)
     expert["maximum_running"] = maximum_running
+    expert["available"] = True
+    expert["lost_at"] = -np.inf
     request = np.zeros(requests, REQUEST)
     request["admitted_tick"] = -1
     request["first_token_at"] = np.nan
@@ -170,7 +174,7 @@ def advance(engine: Engine, x: int, until: float) -> None:
         batch = engine.expert[x].running_count
         first = _iteration_seconds(engine, x)
         count = 1
-        alike = engine.expert[x].prefill == 0.0 and engine.expert[x].cancelled_seconds == 0.0
+        alike = engine.expert[x].prefill == 0.0 and engine.expert[x].extra_seconds == 0.0
         if alike and not _can_admit(engine, x):
             count = engine.request[engine.running[x, 0]].end_tick - engine.expert[x].tick
             room = engine.expert[x].kv_capacity - engine.expert[x].context
@@ -210,7 +214,7 @@ def cancel(engine: Engine, x: int, request: int, now: float) -> None:
         if engine.running[x, k] == request:
             _remove_running(engine, x, k)
             break
-    engine.expert[x].cancelled_seconds += seconds - _iteration_seconds(engine, x)
+    engine.expert[x].extra_seconds += seconds - _iteration_seconds(engine, x)
     if engine.expert[x].running_count == 0:
         engine.expert[x].busy_seconds += now - engine.expert[x].clock
         engine.expert[x].clock = now
@@ -218,9 +222,54 @@ def cancel(engine: Engine, x: int, request: int, now: float) -> None:
 
 
 @compiled
+def change_pace(engine: Engine, x: int, factor: float, now: float) -> None:
+    """Multiply an expert's iteration times; it must have been advanced to `now`.
+
+    What is left of the iteration under way takes `factor` times as long as it would have.
+    """
+    expert = engine.expert[x]
+    if expert.iterating:
+        expert.extra_seconds = factor * expert.extra_seconds + (1.0 - factor) * (now - expert.clock)
+    expert.base_seconds *= factor
+    expert.per_sequence_seconds *= factor
+    expert.per_context_token_seconds *= factor
+    expert.per_prefill_token_seconds *= factor
+
+
+@compiled
+def lose(engine: Engine, x: int, now: float) -> None:
+    """Take an expert away, advanced to `now`: all that it has fails."""
+    expert = engine.expert[x]
+    if expert.iterating:
+        expert.busy_seconds += now - expert.clock
+        expert.clock = now
+    for k in range(expert.running_count):
+        request = engine.running[x, k]
+        engine.request[request].generated_tokens = generated(engine, x, request)
+        engine.request[request].admitted_tick = -1
+        fail(engine, x, request)
+    for k in range(expert.queue_count):
+        fail(engine, x, engine.queue[x, (expert.queue_head + k) % engine.queue.shape[1]])
+    expert.running_count = 0
+    expert.fresh_count = 0
+    expert.queue_count = 0
+    expert.context = 0.0
+    expert.iterating = False
+    expert.available = False
+    expert.lost_at = now
+
+
+@compiled
+def fail(engine: Engine, x: int, request: int) -> None:
+    """List a request among the ended ones of an expert without an end: `finished_at` stays NaN."""
+    engine.finished[x, engine.expert[x].finished_count % engine.finished.shape[1]] = request
+    engine.expert[x].finished_count += 1
+
+
+@compiled
 def _iteration_seconds(engine: Engine, x: int) -> float:
     c = engine.expert[x]
-    seconds = c.base_seconds + c.cancelled_seconds + c.per_sequence_seconds * c.running_count
+    seconds = c.base_seconds + c.extra_seconds + c.per_sequence_seconds * c.running_count
     return float(seconds + c.per_context_token_seconds * c.context + c.per_prefill_token_seconds * c.prefill)
 
 
@@ -258,7 +307,7 @@ def _can_admit(engine: Engine, x: int) -> bool:
 def _begin_iteration(engine: Engine, x: int) -> None:
     """Preempt if the cache is short, else admit what fits; the expert is at a boundary."""
     engine.expert[x].prefill = 0.0
-    engine.expert[x].cancelled_seconds = 0.0
+    engine.expert[x].extra_seconds = 0.0
     preempted = False
     while (
         engine.expert[x].running_count > 1

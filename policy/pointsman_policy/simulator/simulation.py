@@ -1,11 +1,11 @@
 """One run: a workload, a fleet of emulated experts and one picker, offline and as fast as the machine allows.
 
-The loop gives the picker exactly what a router would have: its own ledger, dead-reckoned with believed coefficients,
-load samples that arrive late, and outcomes that arrive late. The truth, the engine, is seen through these only.
+The loop gives the picker exactly what a router would have, see `decisions`.
 """
 
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -13,37 +13,30 @@ import numpy as np
 import numpy.typing as npt
 
 from pointsman_policy.compiled import compiled
-from pointsman_policy.latency.estimator import DEFAULT_PESSIMISM, predict_ttft_seconds
-from pointsman_policy.ledger import Ledger, close_entry, new_ledger, open_entry
-from pointsman_policy.pace import note_progress
+from pointsman_policy.ledger import new_ledger
 from pointsman_policy.pickers.picker import Picker
-from pointsman_policy.reckoning import BELIEF, count_arrival, new_arrivals, new_loads, note_prefill, observe, reckon
-from pointsman_policy.simulator.engine import COEFFICIENTS, Engine, advance, enqueue, generated, new_engine
-from pointsman_policy.state import DROP, RoutingState, empty_state
+from pointsman_policy.reckoning import BELIEF, new_arrivals, new_loads
+from pointsman_policy.simulator.changes import Change, first_there, schedule
+from pointsman_policy.simulator.decisions import CLOCK, Notes, Samples, World, arrive, dispatch, finish, may_choose
+from pointsman_policy.simulator.engine import COEFFICIENTS, new_engine
+from pointsman_policy.simulator.requests import Requests
+from pointsman_policy.state import DEFAULT_SLOTS, DROP, RoutingState, empty_state
 
-_SURELY_WITHIN = 0.999
-"""Share of the progress interval within which no new report can have come, however times are rounded."""
+__all__ = [
+    "UNFORCED",
+    "Change",
+    "Fleet",
+    "Recording",
+    "Requests",
+    "Run",
+    "Visibility",
+    "new_world",
+    "record",
+    "simulate",
+]
 
-
-class Requests(NamedTuple):
-    """n requests in order of arrival, and what each would do on each of E experts."""
-
-    arrival_at: npt.NDArray[np.float64]
-    """Seconds, non-decreasing, [n]."""
-    prompt_tokens: npt.NDArray[np.int64]
-    """[n]."""
-    output_tokens: npt.NDArray[np.int64]
-    """True lengths, at least 1, [n, E]."""
-    predicted_quality: npt.NDArray[np.float32]
-    """[n, E]."""
-    predicted_output_tokens: npt.NDArray[np.float32]
-    """[n, E]."""
-    objectives: npt.NDArray[np.float64]
-    """(TTFT, TPOT, NTPOT) seconds, 0 = none, [n, 3]."""
-    priority: npt.NDArray[np.int64]
-    """[n]."""
-    quality_floor: float
-    """Experts predicted below are not allowed, where any is above."""
+UNFORCED = -2
+"""In `record`: the picker chooses."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +51,8 @@ class Visibility:
     """From an answer's end to the router."""
     progress_interval: float = 1.0
     """Between reports on a running answer."""
+    discovery_delay: float = 1.0
+    """From an expert's loss or addition to the router."""
 
 
 @dataclass(frozen=True)
@@ -93,9 +88,9 @@ class Run:
     expert: npt.NDArray[np.int64]
     """Index, DROP = shed, [n]."""
     first_token_at: npt.NDArray[np.float64]
-    """Seconds, NaN = dropped, [n]."""
+    """Seconds, NaN = none came, [n]."""
     finished_at: npt.NDArray[np.float64]
-    """[n]."""
+    """NaN = dropped, or failed with its expert, [n]."""
     busy_seconds: npt.NDArray[np.float64]
     """[E]."""
     preemption_count: int
@@ -103,15 +98,14 @@ class Run:
     """How long the run took to compute."""
 
 
-class _Samples(NamedTuple):
-    """Load samples on their way to the router: a ring."""
+class Recording(NamedTuple):
+    """What was seen at K of a run's decisions."""
 
-    at: npt.NDArray[np.float64]
-    running: npt.NDArray[np.int64]
-    waiting: npt.NDArray[np.int64]
-    context: npt.NDArray[np.float64]
-    taken: npt.NDArray[np.int64]
-    seen: npt.NDArray[np.int64]
+    states: RoutingState
+    """Every array with a leading axis K."""
+    rows: npt.NDArray[np.int64]
+    """Which requests, [K]."""
+    run: Run
 
 
 def simulate(
@@ -121,8 +115,39 @@ def simulate(
     rng: np.random.Generator,
     visibility: Visibility = Visibility(),
     admission: str = "Never",
+    changes: Sequence[Change] = (),
 ) -> Run:
     """Route every request with a picker and serve it.
+
+    Args:
+        fleet: The experts.
+        requests: The workload.
+        picker: The rule. Where no expert is allowed it is not asked, and the request is shed.
+        rng: Breaks ties.
+        visibility: What the router learns, and when.
+        admission: Never, ShedSheddable (priority below 0) or ShedHopeless, as in a RouterPolicy.
+        changes: What happens to the experts during the run.
+
+    Raises:
+        ValueError: If a change is impossible.
+    """
+    n = len(requests.arrival_at)
+    world = new_world(fleet, requests, visibility, admission, changes)
+    return _follow(world, picker, picker.needs_slots, rng, np.zeros(n, np.bool_), np.full(n, UNFORCED)).run
+
+
+def record(
+    fleet: Fleet,
+    requests: Requests,
+    picker: Picker,
+    rng: np.random.Generator,
+    visibility: Visibility,
+    admission: str,
+    changes: Sequence[Change],
+    sampled: npt.NDArray[np.bool_],
+    forced: npt.NDArray[np.int64],
+) -> Recording:
+    """Route and serve as `simulate` does, keep what was seen at some decisions, and make some decisions beforehand.
 
     Args:
         fleet: The experts.
@@ -130,57 +155,72 @@ def simulate(
         picker: The rule.
         rng: Breaks ties.
         visibility: What the router learns, and when.
-        admission: Never, ShedSheddable (priority below 0) or ShedHopeless, as in a RouterPolicy.
+        admission: As for `simulate`.
+        changes: What happens to the experts during the run.
+        sampled: Which decisions to keep, [n].
+        forced: Expert, DROP or UNFORCED for each decision, [n]; the picker chooses too where that expert is not
+            allowed or the request must not be dropped.
+
+    Raises:
+        ValueError: If a change is impossible, or `sampled` or `forced` do not have one value for each request.
     """
     n = len(requests.arrival_at)
-    experts = len(fleet.coefficients)
+    if sampled.shape != (n,) or forced.shape != (n,):
+        raise ValueError(f"there are {n} requests, but {len(sampled)} values of sampled and {len(forced)} of forced")
+    world = new_world(fleet, requests, visibility, admission, changes)
+    return _follow(world, picker, True, rng, np.asarray(sampled, np.bool_), np.asarray(forced, np.int64))
+
+
+def new_world(
+    fleet: Fleet,
+    requests: Requests,
+    visibility: Visibility,
+    admission: str,
+    changes: Sequence[Change] = (),
+) -> World:
+    """Return a simulation before its first request.
+
+    Args:
+        fleet: The experts.
+        requests: The workload.
+        visibility: What the router learns, and when.
+        admission: As for `simulate`.
+        changes: What happens to the experts during the run.
+
+    Raises:
+        ValueError: If a change is impossible.
+    """
+    n, experts = len(requests.arrival_at), len(fleet.coefficients)
     engine = new_engine(fleet.coefficients, fleet.kv_capacity, fleet.maximum_running, n)
-    samples = _new_samples(_samples_on_the_way(requests, visibility), experts)
-    may_drop = np.zeros(n, np.bool_)
-    if admission == "ShedHopeless":
-        may_drop[:] = True
-    elif admission == "ShedSheddable":
-        may_drop[:] = requests.priority < 0
-    chosen = np.full(n, DROP, np.int64)
-    slots = np.full(n, -1, np.int64)
-    times = np.array(
-        [
-            visibility.telemetry_interval,
-            visibility.telemetry_delay,
-            visibility.outcome_delay,
-            visibility.progress_interval,
-        ],
-        np.float64,
-    )
-    uniforms = rng.random(n)
-    pointer = picker.pointer
-    parameters = np.asarray(picker.parameters, np.float64)
-    started = time.perf_counter()
-    _run(
-        engine,
-        requests,
-        new_ledger(experts, n),
-        fleet.beliefs(),
-        new_loads(experts),
-        new_arrivals(),
-        samples,
-        empty_state(experts),
-        pointer,
-        parameters,
-        picker.needs_slots,
-        uniforms,
-        may_drop,
-        times,
-        chosen,
-        slots,
-    )
-    return Run(
-        expert=chosen,
-        first_token_at=engine.request["first_token_at"],
-        finished_at=engine.request["finished_at"],
-        busy_seconds=engine.expert["busy_seconds"],
-        preemption_count=int(engine.expert["preemption_count"].sum()),
-        wall_seconds=time.perf_counter() - started,
+    events = schedule(changes, experts, visibility.discovery_delay)
+    there = first_there(changes, experts)
+    engine.expert["available"] = there
+    may_drop = np.full(n, admission == "ShedHopeless")
+    if admission == "ShedSheddable":
+        may_drop = requests.priority < 0
+    clock = np.zeros(1, CLOCK)
+    clock["next_sample_at"] = 0.0 if visibility.telemetry_interval > 0.0 else np.inf
+    clock["next_event_at"] = events["at"][0] if len(events) else np.inf
+    for name in ("telemetry_interval", "telemetry_delay", "outcome_delay", "progress_interval"):
+        clock[name] = getattr(visibility, name)
+    return World(
+        engine=engine,
+        requests=requests,
+        ledger=new_ledger(experts, n),
+        samples=_new_samples(_samples_on_the_way(requests, visibility), experts),
+        state=empty_state(experts),
+        notes=Notes(
+            events=events,
+            clock=clock,
+            beliefs=fleet.beliefs(),
+            loads=new_loads(experts),
+            arrivals=new_arrivals(),
+            selection=np.arange(experts),
+            usable=there.copy(),
+            may_drop=may_drop,
+            slots=np.full(n, -1, np.int64),
+            seen_ends=np.zeros(experts, np.int64),
+        ),
     )
 
 
@@ -192,8 +232,8 @@ def _samples_on_the_way(requests: Requests, visibility: Visibility) -> int:
     return int((np.arange(len(before)) - before).max(initial=0)) + 2
 
 
-def _new_samples(count: int, experts: int) -> _Samples:
-    return _Samples(
+def _new_samples(count: int, experts: int) -> Samples:
+    return Samples(
         at=np.zeros(count),
         running=np.zeros((count, experts), np.int64),
         waiting=np.zeros((count, experts), np.int64),
@@ -203,214 +243,78 @@ def _new_samples(count: int, experts: int) -> _Samples:
     )
 
 
+def stacked_states(count: int, experts: int) -> RoutingState:
+    """Return room for several states of as many experts, every array with a leading axis."""
+    one = empty_state(experts, DEFAULT_SLOTS, DEFAULT_SLOTS)
+    return RoutingState(*(np.zeros((count, *array.shape), array.dtype) for array in one))
+
+
+def _follow(
+    world: World,
+    picker: Picker,
+    whole: bool,
+    rng: np.random.Generator,
+    sampled: npt.NDArray[np.bool_],
+    forced: npt.NDArray[np.int64],
+) -> Recording:
+    n = len(sampled)
+    chosen = np.full(n, DROP, np.int64)
+    uniforms = rng.random(n)
+    states = stacked_states(int(sampled.sum()), len(world.state.allowed))
+    pointer = picker.pointer
+    parameters = np.asarray(picker.parameters, np.float64)
+    started = time.perf_counter()
+    _run(world, pointer, parameters, whole, uniforms, sampled, forced, states, chosen)
+    run = Run(
+        expert=chosen,
+        first_token_at=world.engine.request["first_token_at"],
+        finished_at=world.engine.request["finished_at"],
+        busy_seconds=world.engine.expert["busy_seconds"],
+        preemption_count=int(world.engine.expert["preemption_count"].sum()),
+        wall_seconds=time.perf_counter() - started,
+    )
+    return Recording(states, np.flatnonzero(sampled), run)
+
+
 @compiled
 def _run(
-    engine: Engine,
-    requests: Requests,
-    ledger: Ledger,
-    beliefs: npt.NDArray[np.void],
-    loads: npt.NDArray[np.void],
-    arrivals: npt.NDArray[np.void],
-    samples: _Samples,
-    state: RoutingState,
+    world: World,
     pick: object,
     parameters: npt.NDArray[np.float64],
-    needs_slots: bool,
+    whole: bool,
     uniforms: npt.NDArray[np.float64],
-    may_drop: npt.NDArray[np.bool_],
-    times: npt.NDArray[np.float64],
+    sampled: npt.NDArray[np.bool_],
+    forced: npt.NDArray[np.int64],
+    states: RoutingState,
     chosen: npt.NDArray[np.int64],
-    slots: npt.NDArray[np.int64],
 ) -> None:
-    experts = engine.expert.shape[0]
-    selection = np.arange(experts)
-    seen_ends = np.zeros(experts, np.int64)
-    scores = np.zeros(experts)
-    for i in range(requests.arrival_at.shape[0]):
-        now = requests.arrival_at[i]
-        if now >= samples.taken[0] * times[0]:
-            _sample_until(engine, samples, times[0], now)
-        for x in range(experts):
-            advance(engine, x, now)
-            if seen_ends[x] < engine.expert[x].finished_count:
-                _learn_ends(engine, ledger, beliefs, loads, x, slots, seen_ends, now - times[2])
-        if samples.seen[0] < samples.taken[0]:
-            _learn_samples(engine, ledger, loads, samples, now, times[1])
-        _write_request(requests, i, may_drop[i], state)
-        if needs_slots:
-            _learn_progress(engine, ledger, beliefs, loads, now, times[3])
-            reckon(ledger, beliefs, loads, selection, now, state)
-            count_arrival(arrivals, now, state)
-        else:
-            _count(ledger, beliefs, loads, state)
-            state.request[0].sequence = i % 1048576
-        scores[:] = -np.inf
-        x = pick(state, parameters, uniforms[i], scores)  # type: ignore[operator]
-        chosen[i] = x
-        if x < 0:
+    engine, requests, ledger, samples, state, notes = world
+    scores = np.zeros(state.allowed.shape[0])
+    kept = 0
+    for i in range(chosen.shape[0]):
+        allowed = arrive(engine, requests, ledger, samples, state, notes, i, whole)
+        if sampled[i]:
+            _keep(state, states, kept)
+            kept += 1
+        if not allowed:
             continue
-        slots[i] = _open(requests, i, x, ledger)
-        if needs_slots:
-            ledger.entry[slots[i]].expected_first_token_at = now + predict_ttft_seconds(state, x, DEFAULT_PESSIMISM)
-            note_prefill(loads, x, now, requests.prompt_tokens[i])
-        enqueue(engine, x, i, requests.prompt_tokens[i], requests.output_tokens[i, x], now)
-    for x in range(experts):
-        advance(engine, x, np.inf)
+        x = forced[i]
+        if x < DROP or not may_choose(state, x):
+            scores[:] = -np.inf
+            x = pick(state, parameters, uniforms[i], scores)  # type: ignore[operator]
+        chosen[i] = x
+        if x >= 0:
+            dispatch(engine, requests, ledger, state, notes, i, x, whole)
+    finish(engine, samples, notes)
 
 
 @compiled
-def _open(requests: Requests, i: int, x: int, ledger: Ledger) -> int:
-    slot = open_entry(ledger, x)
-    entry = ledger.entry[slot]
-    entry.request = i
-    entry.arrival_at = requests.arrival_at[i]
-    entry.first_token_at = np.nan
-    entry.progress_at = requests.arrival_at[i]
-    entry.tokens = 0.0
-    entry.prompt_tokens = requests.prompt_tokens[i]
-    entry.predicted_quality = requests.predicted_quality[i, x]
-    entry.predicted_output_tokens = requests.predicted_output_tokens[i, x]
-    entry.ttft_objective_seconds = requests.objectives[i, 0]
-    entry.tpot_objective_seconds = requests.objectives[i, 1]
-    entry.ntpot_objective_seconds = requests.objectives[i, 2]
-    return slot
-
-
-@compiled
-def _take_sample(engine: Engine, samples: _Samples, moment: float) -> None:
-    ring = samples.taken[0] % samples.at.shape[0]
-    samples.at[ring] = moment
-    for x in range(engine.expert.shape[0]):
-        samples.running[ring, x] = engine.expert[x].running_count
-        samples.waiting[ring, x] = engine.expert[x].queue_count
-        samples.context[ring, x] = engine.expert[x].context
-    samples.taken[0] += 1
-
-
-@compiled
-def _sample_until(engine: Engine, samples: _Samples, interval: float, now: float) -> None:
-    """Take the samples that are due by now; after a long gap only those that can still matter."""
-    if interval <= 0.0:
-        for x in range(engine.expert.shape[0]):
-            advance(engine, x, now)
-        _take_sample(engine, samples, now)
-        return
-    latest = int(now / interval)
-    kept = samples.at.shape[0] // 2
-    k = max(samples.taken[0], latest - kept)
-    while k <= latest:
-        for x in range(engine.expert.shape[0]):
-            advance(engine, x, k * interval)
-        samples.taken[0] = k
-        _take_sample(engine, samples, k * interval)
-        k += 1
-
-
-@compiled
-def _learn_samples(
-    engine: Engine, ledger: Ledger, loads: npt.NDArray[np.void], samples: _Samples, now: float, delay: float
-) -> None:
-    """Hand the newest sample that has reached the router to its load estimate."""
-    newest = samples.seen[0]
-    oldest = max(samples.taken[0] - samples.at.shape[0], samples.seen[0])
-    for k in range(samples.taken[0] - 1, oldest - 1, -1):
-        if samples.at[k % samples.at.shape[0]] + delay <= now:
-            newest = k + 1
-            break
-    if newest == samples.seen[0]:
-        return
-    samples.seen[0] = newest
-    ring = (newest - 1) % samples.at.shape[0]
-    for x in range(engine.expert.shape[0]):
-        used = np.nan
-        if engine.expert[x].kv_capacity < np.inf:
-            used = samples.context[ring, x] / engine.expert[x].kv_capacity
-        observe(ledger, loads, x, samples.at[ring], samples.running[ring, x], samples.waiting[ring, x], used)
-
-
-@compiled
-def _learn_ends(
-    engine: Engine,
-    ledger: Ledger,
-    beliefs: npt.NDArray[np.void],
-    loads: npt.NDArray[np.void],
-    x: int,
-    slots: npt.NDArray[np.int64],
-    seen_ends: npt.NDArray[np.int64],
-    known_until: float,
-) -> None:
-    """Close the ledger's entries of answers whose end has become known."""
-    while seen_ends[x] < engine.expert[x].finished_count:
-        i = engine.finished[x, seen_ends[x]]
-        if engine.request[i].finished_at > known_until:
-            return
-        ended = engine.request[i]
-        note_progress(
-            ledger, beliefs, loads, x, slots[i], ended.finished_at, float(ended.output_tokens), ended.first_token_at
-        )
-        close_entry(ledger, x, slots[i], ended.finished_at)
-        seen_ends[x] += 1
-
-
-@compiled
-def _learn_progress(
-    engine: Engine,
-    ledger: Ledger,
-    beliefs: npt.NDArray[np.void],
-    loads: npt.NDArray[np.void],
-    now: float,
-    interval: float,
-) -> None:
-    """Give running entries what the last progress report before now said of them."""
-    for x in range(engine.expert.shape[0]):
-        for k in range(ledger.open_count[x]):
-            entry = ledger.entry[ledger.order[x, k]]
-            if now - entry.progress_at < _SURELY_WITHIN * interval:
-                continue
-            i = entry.request
-            if np.isnan(engine.request[i].first_token_at):
-                continue
-            reported_at = now
-            if interval > 0.0:
-                reported_at = entry.arrival_at + interval * int((now - entry.arrival_at) / interval)
-            if reported_at < engine.request[i].first_token_at or reported_at <= entry.progress_at:
-                continue
-            first_token_at = engine.request[i].first_token_at
-            span = engine.expert[x].clock - first_token_at
-            share = 1.0
-            if span > 0.0:
-                share = min((reported_at - first_token_at) / span, 1.0)
-            tokens = 1.0 + share * (generated(engine, x, i) - 1)
-            note_progress(ledger, beliefs, loads, x, ledger.order[x, k], reported_at, tokens, first_token_at)
-
-
-@compiled
-def _count(ledger: Ledger, beliefs: npt.NDArray[np.void], loads: npt.NDArray[np.void], state: RoutingState) -> None:
-    """Write only how many requests each expert has: all that rules without a view of single requests look at."""
-    for x in range(beliefs.shape[0]):
-        row = state.expert[x]
-        total = ledger.open_count[x] + loads[x].other_running_count + loads[x].other_waiting_count
-        row.maximum_running_count = beliefs[x].maximum_running_count
-        row.running_request_count = min(total, beliefs[x].maximum_running_count)
-        row.waiting_request_count = total - row.running_request_count
-
-
-@compiled
-def _write_request(requests: Requests, i: int, may_drop: bool, state: RoutingState) -> None:
-    request = state.request[0]
-    request.prompt_tokens = requests.prompt_tokens[i]
-    request.ttft_objective_seconds = requests.objectives[i, 0]
-    request.tpot_objective_seconds = requests.objectives[i, 1]
-    request.ntpot_objective_seconds = requests.objectives[i, 2]
-    request.quality_floor = requests.quality_floor
-    request.priority = requests.priority[i]
-    request.may_drop = 0.0
-    if may_drop:
-        request.may_drop = 1.0
-    above = False
-    for x in range(state.allowed.shape[0]):
-        state.candidate[x].predicted_quality = requests.predicted_quality[i, x]
-        state.candidate[x].predicted_output_tokens = requests.predicted_output_tokens[i, x]
-        above = above or requests.predicted_quality[i, x] >= requests.quality_floor
-    for x in range(state.allowed.shape[0]):
-        state.allowed[x] = not above or requests.predicted_quality[i, x] >= requests.quality_floor
+def _keep(state: RoutingState, states: RoutingState, k: int) -> None:
+    states.expert[k] = state.expert
+    states.running[k] = state.running
+    states.running_mask[k] = state.running_mask
+    states.waiting[k] = state.waiting
+    states.waiting_mask[k] = state.waiting_mask
+    states.request[k] = state.request
+    states.candidate[k] = state.candidate
+    states.allowed[k] = state.allowed

@@ -1,7 +1,6 @@
 """A situation: everything about one run but the picker, whether made up or drawn from a scenario."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +10,7 @@ from pointsman_policy.pickers.picker import Picker
 from pointsman_policy.simulator.answers import quality_moments, split_prompts
 from pointsman_policy.simulator.outcomes import Outcomes
 from pointsman_policy.simulator.scenario import Scenario
-from pointsman_policy.simulator.simulation import Fleet, Requests, Run, Visibility, simulate
+from pointsman_policy.simulator.simulation import Change, Fleet, Requests, Run, Visibility, simulate
 from pointsman_policy.simulator.workload import Workload, build_workload
 from pointsman_policy.state import DROP
 
@@ -32,7 +31,7 @@ class Situation:
     """Never, ShedSheddable or ShedHopeless."""
     load: float = 1.0
     """Mean arrival rate over the fleet's capacity."""
-    changes: tuple[Any, ...] = ()
+    changes: tuple[Change, ...] = ()
     """What happens to the fleet during the run."""
 
     def __len__(self) -> int:
@@ -66,7 +65,15 @@ def run_situation(situation: Situation, picker: Picker, rng: np.random.Generator
         picker: The rule.
         rng: Breaks ties.
     """
-    return simulate(situation.fleet, situation.requests, picker, rng, situation.visibility, situation.admission)
+    return simulate(
+        situation.fleet,
+        situation.requests,
+        picker,
+        rng,
+        situation.visibility,
+        situation.admission,
+        situation.changes,
+    )
 
 
 def situation_outcomes(situation: Situation, run: Run) -> Outcomes:
