@@ -17,6 +17,7 @@ from pointsman_policy.errors import DocumentError
 from pointsman_policy.evaluation.contestants import line_up
 from pointsman_policy.evaluation.materials import measured, packaged
 from pointsman_policy.evaluation.policies import SuitePlan, SuiteRun, default_processes, run_suite
+from pointsman_policy.evaluation.preparation import prepare
 from pointsman_policy.evaluation.standings import standings
 from pointsman_policy.evaluation.suite import SuiteScenario, suite
 from pointsman_policy.evaluation.suite_grids import DETAIL, Grid, suite_grids
@@ -69,7 +70,9 @@ def bench_policies(options: PoliciesOptions, console: Console) -> bool:
     processes = options.processes or default_processes()
     tuned = _tuned(options, processes, console)
     contestants = line_up(None if tuned is None else tuned.parameters)
-    plan = SuitePlan(scenarios, materials.folder, contestants, tuple(dict.fromkeys(options.seeds)))
+    with console.status("reading scenarios, fitting predictors"):
+        prepared = prepare(scenarios, materials.folder)
+    plan = SuitePlan(scenarios, prepared, contestants, tuple(dict.fromkeys(options.seeds)))
     runs: list[SuiteRun] = []
     complete = _collect(plan, runs, processes, console)
     if not runs:

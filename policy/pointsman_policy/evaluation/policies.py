@@ -1,13 +1,12 @@
 """`pointsman bench policies`: every contestant on every scenario of the suite, on the same requests, on all cores."""
 
 import concurrent.futures
-import functools
+import dataclasses
 import multiprocessing
 import os
 import signal
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -17,7 +16,7 @@ from pointsman_policy.evaluation.contestants import Contestant, Knowledge, situa
 from pointsman_policy.evaluation.metrics import figures
 from pointsman_policy.evaluation.paired import batches
 from pointsman_policy.evaluation.suite import SuiteScenario
-from pointsman_policy.simulator.scenario import Scenario, resolve_scenario
+from pointsman_policy.simulator.scenario import Scenario
 from pointsman_policy.simulator.situation import Situation, run_situation, situation_outcomes
 
 _TIES = 1
@@ -44,8 +43,8 @@ class SuitePlan:
     """What to run."""
 
     scenarios: tuple[SuiteScenario, ...]
-    folder: Path
-    """Paths in the scenarios are relative to it."""
+    prepared: Mapping[str, Scenario]
+    """From `prepare`, by name."""
     contestants: tuple[Contestant, ...]
     seeds: tuple[int, ...]
 
@@ -58,10 +57,6 @@ class SuitePlan:
             for load in scenario.document.load_factors
         ]
 
-    def scenario(self, name: str) -> SuiteScenario:
-        """Return a scenario by its name."""
-        return next(scenario for scenario in self.scenarios if scenario.name == name)
-
 
 def run_suite(plan: SuitePlan, processes: int) -> Generator[list[SuiteRun], None, None]:
     """Run every workload under all contestants; yields the runs of one workload at a time, as they come in.
@@ -71,14 +66,10 @@ def run_suite(plan: SuitePlan, processes: int) -> Generator[list[SuiteRun], None
     Args:
         plan: What to run.
         processes: How many to start; 1 = run in this one.
-
-    Raises:
-        DocumentError: If a scenario's file cannot be read or is wrong.
     """
     if processes == 1:
-        scenarios = _Scenarios(plan)
         for workload in plan.workloads():
-            yield _run_workload(plan, scenarios(workload.scenario), workload)
+            yield _run_workload(plan, workload)
         return
     compile_kernels(plan)  # once, for all processes to find in the cache on disk
     with concurrent.futures.ProcessPoolExecutor(
@@ -94,9 +85,8 @@ def run_suite(plan: SuitePlan, processes: int) -> Generator[list[SuiteRun], None
 
 def compile_kernels(plan: SuitePlan) -> None:
     """Run every picker once on a few requests."""
-    first = plan.scenarios[0]
-    document = first.document.model_copy(update={"requests": 20})
-    scenario = resolve_scenario(document, plan.folder, first.name)
+    scenario = plan.prepared[plan.scenarios[0].name]
+    scenario = dataclasses.replace(scenario, document=scenario.document.model_copy(update={"requests": 20}))
     for contestant in plan.contestants:
         _run(situation_for(contestant, scenario, 0.5, 0), contestant, 0)
 
@@ -106,38 +96,24 @@ def default_processes() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-class _Scenarios:
-    """Resolved scenarios by name, each read once."""
-
-    def __init__(self, plan: SuitePlan) -> None:
-        self._plan = plan
-        self._resolve = functools.cache(self._read)
-
-    def __call__(self, name: str) -> Scenario:
-        return self._resolve(name)
-
-    def _read(self, name: str) -> Scenario:
-        return resolve_scenario(self._plan.scenario(name).document, self._plan.folder, name)
-
-
-_here: tuple[SuitePlan, _Scenarios] | None = None
+_plan_here: SuitePlan | None = None
 """What this process works at, if it is one of `run_suite`'s."""
 
 
 def _begin(plan: SuitePlan) -> None:
-    global _here
+    global _plan_here
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    _here = plan, _Scenarios(plan)
+    _plan_here = plan
 
 
 def _run_here(workload: Workload) -> list[SuiteRun]:
-    if _here is None:
+    if _plan_here is None:
         raise RuntimeError("this process has no plan")
-    plan, scenarios = _here
-    return _run_workload(plan, scenarios(workload.scenario), workload)
+    return _run_workload(_plan_here, workload)
 
 
-def _run_workload(plan: SuitePlan, scenario: Scenario, workload: Workload) -> list[SuiteRun]:
+def _run_workload(plan: SuitePlan, workload: Workload) -> list[SuiteRun]:
+    scenario = plan.prepared[workload.scenario]
     situations: dict[Knowledge, Situation] = {}
     runs = []
     for contestant in plan.contestants:

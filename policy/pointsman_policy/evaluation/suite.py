@@ -9,6 +9,7 @@ the packaged sample and estimated speeds stand in for them.
 """
 
 import copy
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -93,7 +94,7 @@ class _Builder:
             "arrivals": {"kind": "poisson", "trace": materials.conversation},
             "requests": self.requests,
             "lengths": {"prompt": {"kind": "fromTrace"}},
-            "quality": dict(materials.scores),
+            "quality": _quality(materials.scores),
             "objectives": {_NTPOT: 30},
             "admission": _DROP,
             "telemetry": {"intervalMilliseconds": 1_000, "delayMilliseconds": 100},
@@ -117,6 +118,10 @@ class _Builder:
             self.one(family, name, description, changes, **place),
             self.one(family, f"{name}, never drop", f"{description} All must be served.", served, **twin),
         )
+
+
+def _quality(scores: Mapping[str, str]) -> dict[str, Any]:
+    return {**scores, "predictor": {"kind": "fitted"}}
 
 
 def _arrivals(builder: _Builder) -> tuple[SuiteScenario, ...]:
@@ -161,7 +166,7 @@ def _requests(builder: _Builder) -> tuple[SuiteScenario, ...]:
     materials = builder.materials
     chat = {
         "experts": list(materials.chat),
-        "quality": dict(materials.chat_scores),
+        "quality": _quality(materials.chat_scores),
         "lengths": {"prompt": {"kind": "fromTrace"}, "output": {"kind": "fromTrace"}},
     }
     long = {

@@ -11,7 +11,7 @@ from pointsman_policy.errors import DocumentError
 from pointsman_policy.evaluation.bench import write_text
 from pointsman_policy.evaluation.contestants import CONSTANT, PEERS
 from pointsman_policy.learning.scoring import Scorer
-from pointsman_policy.learning.search import SearchSettings, advance, begin, found
+from pointsman_policy.learning.search import SearchSettings, advance, all_found, begin
 from pointsman_policy.learning.search_space import Tunable, constant_tunables, tunables
 from pointsman_policy.learning.sources import MadeUp
 from pointsman_policy.pickers.registry import PICKERS
@@ -53,25 +53,24 @@ def tune_rules(
         settings: Of each search.
         distribution: What the situations are drawn from.
         scorer: Runs them.
-        minutes: For each rule; one that is searched in parts shares them evenly.
+        minutes: For each rule; parts of one that are searched apart take turns.
         clock: Seconds.
         begun: Is told each rule's name when its search begins.
     """
     source = MadeUp(distribution, settings.seed)
     parameters: dict[str, tuple[float, ...]] = {}
     generations: dict[str, int] = {}
-    for name, searches in rules_to_tune().items():
+    for name, parts in rules_to_tune().items():
         begun(name)
-        picker, generations[name] = searches[0].picker, 0
-        for part in searches:
-            tunable = part.on(picker)
-            until = clock() + 60 * minutes / len(searches)
-            state = begin(tunable, source, settings, scorer)
-            while clock() < until:
-                state = advance(tunable, source, settings, scorer, state)
-            picker = found(tunable, state)
-            generations[name] += state.evolution.generation
-        parameters[name] = picker.parameters
+        until = clock() + 60 * minutes
+        states = [begin(part, source, settings, scorer) for part in parts]
+        turn = 0
+        while clock() < until:
+            part = turn % len(parts)
+            states[part] = advance(parts[part], source, settings, scorer, states[part])
+            turn += 1
+        parameters[name] = all_found(parts[0].picker, list(zip(parts, states, strict=True))).parameters
+        generations[name] = turn
     return TunedRules(seed=settings.seed, minutes=minutes, generations=generations, parameters=parameters)
 
 
