@@ -6,7 +6,7 @@ from pointsman_policy.pickers.picker import Picker
 from pointsman_policy.simulator.outcomes import Outcomes
 from pointsman_policy.simulator.scenario import Scenario
 from pointsman_policy.simulator.simulation import Fleet, Run, simulate
-from pointsman_policy.simulator.situation import build_requests, build_visibility
+from pointsman_policy.simulator.situation import build_changes, build_requests, build_visibility
 from pointsman_policy.simulator.workload import Workload
 from pointsman_policy.state import DROP
 
@@ -15,14 +15,21 @@ def emulate(scenario: Scenario, fleet: Fleet, workload: Workload, picker: Picker
     """Send a workload through the scenario's emulated fleet.
 
     Args:
-        scenario: Gives visibility and admission.
+        scenario: Gives visibility, admission and changes.
         fleet: From `build_fleet`.
         workload: From `build_workload`.
         picker: The rule.
         rng: Breaks ties.
     """
-    requests = build_requests(scenario, workload)
-    return simulate(fleet, requests, picker, rng, build_visibility(scenario), scenario.document.admission.mode)
+    return simulate(
+        fleet,
+        build_requests(scenario, workload),
+        picker,
+        rng,
+        build_visibility(scenario),
+        scenario.document.admission.mode,
+        build_changes(scenario, workload),
+    )
 
 
 def run_outcomes(workload: Workload, run: Run) -> Outcomes:

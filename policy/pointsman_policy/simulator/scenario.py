@@ -133,9 +133,7 @@ def _resolve_expert(
         maximum_running=entry.maximum_running,
         source=profile.source,
     )
-    if entry.replicas == 1:
-        return [expert]
-    return [replace(expert, name=f"{entry.name}-{replica}") for replica in range(entry.replicas)]
+    return [replace(expert, name=name) for name in entry.replica_names()]
 
 
 def _find_quality_model(

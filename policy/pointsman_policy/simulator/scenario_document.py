@@ -35,6 +35,12 @@ class ScenarioExpert(Document):
     speed: float = Field(default=1.0, gt=0, le=1_000)
     """Iterations run this many times as fast as the coefficients say."""
 
+    def replica_names(self) -> tuple[str, ...]:
+        """Return the name of each of its replicas."""
+        if self.replicas == 1:
+            return (self.name,)
+        return tuple(f"{self.name}-{replica}" for replica in range(self.replicas))
+
 
 class Arrivals(Document):
     """When requests come. Their mean rate is the fleet's capacity times the load factor."""
@@ -194,6 +200,8 @@ class Telemetry(Document):
     """Between load samples of an expert; 0 = always fresh."""
     delay_milliseconds: Integer = Field(default=0, ge=0, le=600_000)
     """From the sampling to the picker's knowing."""
+    discovery_milliseconds: Integer = Field(default=1_000, ge=0, le=600_000)
+    """From an expert's loss or addition, see `changes`, to the picker's knowing."""
 
 
 class Outcomes(Document):
@@ -203,6 +211,28 @@ class Outcomes(Document):
     """From the end of a request to the router's knowing."""
     progress_milliseconds: Integer = Field(default=1_000, ge=0, le=600_000)
     """Between reports of tokens so far; 0 = always known."""
+
+
+class ScenarioChange(Document):
+    """What happens to one expert during a run."""
+
+    at_percent: Percent
+    """When: percent of the time from 0 to the last arrival."""
+    expert: str
+    """Its name; a replica's has its number."""
+    kind: Literal["pace", "lost", "added"]
+    """pace: its iterations take another time from now on, and nobody is told; lost: it is gone, and so are its
+    requests; added: it was not there before."""
+    iteration_time_percent: Annotated[int, Field(strict=True, ge=1, le=100_000)] | None = None
+    """For pace: of the time that they took at first."""
+
+    @model_validator(mode="after")
+    def _says_what_it_needs(self) -> "ScenarioChange":
+        if self.kind == "pace" and self.iteration_time_percent is None:
+            raise ValueError("kind pace needs iterationTimePercent; 200 is twice as slow as at first")
+        if self.kind != "pace" and self.iteration_time_percent is not None:
+            raise ValueError(f"iterationTimePercent belongs to kind pace, not to {self.kind}; remove it")
+        return self
 
 
 class ScenarioDocument(Document):
@@ -236,6 +266,8 @@ class ScenarioDocument(Document):
     """Delay of outcomes."""
     belief_scale_percent: Integer = Field(default=100, ge=1, le=10_000)
     """Believed iteration times over true ones; 100 = the latency model is right, below it is optimistic."""
+    changes: tuple[ScenarioChange, ...] = Field(default=(), max_length=1_000)
+    """What happens to experts during a run; in the order given where the time is the same."""
     load_factors: tuple[Annotated[float, Field(gt=0, le=100)], ...] = Field(default=(0.5, 0.9, 1.3), min_length=1)
     """Loads to run at; 1 = the fleet's capacity."""
 
@@ -245,12 +277,32 @@ class ScenarioDocument(Document):
         for name in names:
             if names.count(name) > 1:
                 raise ValueError(f"two experts have the name {name!r}; each needs its own")
-        for problem in self._missing_files():
+        for problem in (*self._missing_files(), *self._impossible_changes()):
             raise ValueError(problem)
         shares = sum(entry.share_percent for entry in self.objective_classes)
         if shares > 100:
             raise ValueError(f"the shares of objectiveClasses add up to {shares} %; they must not exceed 100 %")
         return self
+
+    def replica_names(self) -> tuple[str, ...]:
+        """Return the experts' names, replicas one by one."""
+        return tuple(name for expert in self.experts for name in expert.replica_names())
+
+    def _impossible_changes(self) -> list[str]:
+        there: dict[str, bool] = {}
+        names = self.replica_names()
+        problems = []
+        for change in sorted(self.changes, key=lambda one: one.at_percent):
+            name, added = change.expert, change.kind == "added"
+            if name not in names:
+                known = f"{', '.join(names[:40])}{' ...' if len(names) > 40 else ''}"
+                problems.append(f"changes: there is no expert {name!r}; experts are {known}")
+            elif change.kind != "pace":
+                if there.get(name) == added:
+                    state = "there already" if added else "gone already"
+                    problems.append(f"changes: {name!r} is {change.kind} at {change.at_percent} %, but it is {state}")
+                there[name] = added
+        return problems
 
     def _missing_files(self) -> list[str]:
         lengths, quality = self.lengths, self.quality

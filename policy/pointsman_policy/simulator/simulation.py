@@ -22,18 +22,7 @@ from pointsman_policy.simulator.engine import COEFFICIENTS, new_engine
 from pointsman_policy.simulator.requests import Requests
 from pointsman_policy.state import DEFAULT_SLOTS, DROP, RoutingState, empty_state
 
-__all__ = [
-    "UNFORCED",
-    "Change",
-    "Fleet",
-    "Recording",
-    "Requests",
-    "Run",
-    "Visibility",
-    "new_world",
-    "record",
-    "simulate",
-]
+__all__ = ["UNFORCED", "Change", "Fleet", "Recording", "Requests", "Run", "Visibility", "record", "simulate"]
 
 UNFORCED = -2
 """In `record`: the picker chooses."""

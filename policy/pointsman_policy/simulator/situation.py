@@ -54,6 +54,7 @@ def situation_from_scenario(scenario: Scenario, load: float, seed: int) -> Situa
         visibility=build_visibility(scenario),
         admission=scenario.document.admission.mode,
         load=load,
+        changes=build_changes(scenario, workload),
     )
 
 
@@ -129,6 +130,22 @@ def build_visibility(scenario: Scenario) -> Visibility:
         telemetry_delay=telemetry.delay_milliseconds * 1e-3,
         outcome_delay=outcomes.delay_milliseconds * 1e-3,
         progress_interval=outcomes.progress_milliseconds * 1e-3 or _NEVER_SECONDS,
+        discovery_delay=telemetry.discovery_milliseconds * 1e-3,
+    )
+
+
+def build_changes(scenario: Scenario, workload: Workload) -> tuple[Change, ...]:
+    """Return what happens to the scenario's experts while a workload arrives."""
+    end = float(workload.arrival_seconds[-1])
+    names = [expert.name for expert in scenario.experts]
+    return tuple(
+        Change(
+            at_seconds=end * change.at_percent / 100,
+            expert=names.index(change.expert),
+            kind=change.kind,
+            value=(change.iteration_time_percent or 100) / 100,
+        )
+        for change in scenario.document.changes
     )
 
 

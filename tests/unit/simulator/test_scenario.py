@@ -10,8 +10,11 @@ from pydantic import BaseModel
 from pointsman_policy.errors import DocumentError
 from pointsman_policy.experts import ExpertList
 from pointsman_policy.latency.profiles import ProfileSource
+from pointsman_policy.simulator.changes import Change
 from pointsman_policy.simulator.scenario import Scenario, read_scenario
 from pointsman_policy.simulator.scenario_document import ScenarioDocument
+from pointsman_policy.simulator.situation import build_changes
+from pointsman_policy.simulator.workload import build_workload
 
 SCORES = "prompt_id,model,score,out_tokens\n" + "".join(
     f"{prompt},{model},0.5,{100 + prompt}\n" for prompt in range(8) for model in ("gemma-2-2b-it", "other")
@@ -82,6 +85,18 @@ def test_truth_is_profile_times_speed_and_belief_is_truth_times_scale(tmp_path: 
     assert (own.kv_capacity_tokens, own.maximum_running) == (9_000, 8)
 
 
+def test_changes_are_placed_in_the_time_of_arrivals(tmp_path: Path) -> None:
+    slower = {"atPercent": 25, "expert": "fast-1", "kind": "pace", "iterationTimePercent": 250}
+    scenario = read(tmp_path, changes=[LOST, slower, {**LOST, "atPercent": 75, "kind": "added"}], requests=8)
+    workload = build_workload(scenario, 1.0, seed=0)
+    end = workload.arrival_seconds[-1]
+    assert build_changes(scenario, workload) == (
+        Change(0.5 * end, 2, "lost"),
+        Change(0.25 * end, 1, "pace", 2.5),
+        Change(0.75 * end, 2, "added"),
+    )
+
+
 def test_the_tightest_per_token_target_counts(tmp_path: Path) -> None:
     assert read(tmp_path).token_seconds_objective == pytest.approx(0.03)
     both = {"normalizedTimePerOutputTokenMilliseconds": 40, "timePerOutputTokenMilliseconds": 25}
@@ -91,6 +106,9 @@ def test_the_tightest_per_token_target_counts(tmp_path: Path) -> None:
 
 EXPERT = SCENARIO["experts"][0]
 LOGNORMAL = {"prompt": {"kind": "lognormal"}, "output": {"kind": "lognormal"}}
+
+
+LOST = {"atPercent": 50, "expert": "own", "kind": "lost"}
 
 
 @pytest.mark.parametrize(
@@ -141,6 +159,12 @@ LOGNORMAL = {"prompt": {"kind": "lognormal"}, "output": {"kind": "lognormal"}}
         ({"beliefScalePercent": 0}, "beliefScalePercent: Input should be greater than or equal to 1"),
         ({"objectives": {"qualityFloorPercent": 101}}, "objectives.qualityFloorPercent: Input should be less than"),
         ({"admission": {"mode": "Sometimes"}}, "admission.mode: Input should be 'Never'"),
+        ({"changes": [{**LOST, "expert": "fast"}]}, "there is no expert 'fast'; experts are fast-0, fast-1, own"),
+        ({"changes": [{**LOST, "atPercent": 101}]}, "changes[0].atPercent: Input should be less than or equal to 100"),
+        ({"changes": [LOST, {**LOST, "atPercent": 60}]}, "'own' is lost at 60 %, but it is gone already"),
+        ({"changes": [{**LOST, "kind": "added"}] * 2}, "'own' is added at 50 %, but it is there already"),
+        ({"changes": [{**LOST, "kind": "pace"}]}, "changes[0]: kind pace needs iterationTimePercent"),
+        ({"changes": [{**LOST, "iterationTimePercent": 200}]}, "iterationTimePercent belongs to kind pace"),
     ],
 )
 def test_a_wrong_scenario_is_refused_with_its_place(tmp_path: Path, changes: dict[str, Any], expected: str) -> None:
