@@ -83,8 +83,9 @@ def bench_policies(options: PoliciesOptions, console: Console) -> bool:
     for grid in suite_grids(found, targets):
         if not grid.wide:
             console.print(_grid_table(grid, console.width))
+    meta: dict[str, str | int | bool] = {"complete": complete, "requests": options.requests, "data": _data(options)}
     notes = _notes(options, plan, complete, tuned)
-    write_suite(options.out, "Pointsman: bench policies", notes, found, targets, complete)
+    write_suite(options.out, "Pointsman: bench policies", notes, found, targets, meta)
     files = ", ".join(str(options.out / name) for name in ("results.json", "report.html", "tables.md"))
     count = len(found.workloads())
     console.print(f"{count} of {len(plan.workloads())} workloads: {files}", soft_wrap=True)
@@ -142,12 +143,15 @@ def _collect(plan: SuitePlan, runs: list[SuiteRun], processes: int, console: Con
     return True
 
 
+def _data(options: PoliciesOptions) -> str:
+    return "packaged sample" if options.data is None else "measured data"
+
+
 def _notes(options: PoliciesOptions, plan: SuitePlan, complete: bool, tuned: TunedRules | None) -> list[str]:
     seeds = ", ".join(map(str, plan.seeds))
-    data = "the packaged synthetic sample" if options.data is None else "measured data"
     notes = [
-        f"Simulated, on {data}: {len(plan.scenarios)} scenarios, {options.requests:,} requests a run, seeds {seeds}. "
-        "All contestants met the same requests. A load of 1 is what the fleet just carries within its per-token "
+        f"Simulated, on the {_data(options)}: {len(plan.scenarios)} scenarios, {options.requests:,} requests a run, "
+        f"seeds {seeds}. All contestants met the same requests. A load of 1 is what the fleet just carries within its per-token "
         "objective. Ratios are of mean QoS over loads and seeds.",
         "Policies with true lengths, and clairvoyant ones, know what no router can; they show what is left to gain.",
     ]

@@ -77,6 +77,7 @@ def suite(materials: Materials, requests: int = REQUESTS) -> tuple[SuiteScenario
         *_requests(builder),
         *_telemetry(builder),
         *_beliefs(builder),
+        *_changes(builder),
         *_mixed(builder),
     )
 
@@ -111,12 +112,10 @@ class _Builder:
         self, family: Family, name: str, description: str, changes: _Changes, **place: Any
     ) -> tuple[SuiteScenario, SuiteScenario]:
         """Return a scenario where requests may be shed and its twin where all must be served."""
-        loads = LOADS if name == BASE else SERVED_LOADS
-        twin = {key: value for key, value in place.items() if key not in ("reference", "adverse")}
-        served = {**changes, "admission": _NEVER, "loadFactors": list(loads)}
+        served = {**changes, "admission": _NEVER, "loadFactors": list(SERVED_LOADS)}
         return (
             self.one(family, name, description, changes, **place),
-            self.one(family, f"{name}, never drop", f"{description} All must be served.", served, **twin),
+            self.one(family, f"{name}, never drop", f"{description} All must be served.", served, **place),
         )
 
 
@@ -132,7 +131,8 @@ def _arrivals(builder: _Builder) -> tuple[SuiteScenario, ...]:
     code_lengths = {"prompt": {"kind": "lognormal", "meanTokens": 1_200, "coefficientOfVariation": 1.0}}
     base = "Three unlike experts, steady arrivals, prompt lengths of the conversation trace, 30 ms per token (NTPOT)."
     return (
-        *builder.both("arrivals", BASE, base, {}, adverse="stale", reference=FRESH),
+        builder.one("arrivals", BASE, base, {}, adverse="stale", reference=FRESH),
+        builder.one("arrivals", f"{BASE}, never drop", f"{base} All must be served.", {"admission": _NEVER}),
         *builder.both("arrivals", "bursty", "Gaps with a coefficient of variation of 3.", {"arrivals": bursty}),
         *builder.both(
             "arrivals",
@@ -232,9 +232,32 @@ def _beliefs(builder: _Builder) -> tuple[SuiteScenario, ...]:
     )
 
 
+def _changes(builder: _Builder) -> tuple[SuiteScenario, ...]:
+    lost = [{"atPercent": 40, "expert": "middle", "kind": "lost"}]
+    added = [{"atPercent": 40, "expert": "large", "kind": "added"}]
+    slower = [{"atPercent": 30, "expert": "middle", "kind": "pace", "iterationTimePercent": 200}]
+    return (
+        builder.one("changes", "expert lost", "The middle one goes, and its requests with it.", {"changes": lost}),
+        builder.one("changes", "expert added", "The large one comes during the run.", {"changes": added}),
+        *builder.both(
+            "changes",
+            "slow-down",
+            "The middle one takes twice its time from 30 % of the run on; nobody says so.",
+            {"changes": slower},
+            adverse="slow",
+        ),
+    )
+
+
 def _mixed(builder: _Builder) -> tuple[SuiteScenario, ...]:
     conversation, six = builder.materials.conversation, list(builder.materials.six)
     trace = {"kind": "trace", "trace": conversation}
+    bursty = {"kind": "bursty", "coefficientOfVariation": 3, "trace": conversation}
+    changes = [
+        {"atPercent": 30, "expert": "large-0", "kind": "lost"},
+        {"atPercent": 50, "expert": "small-1", "kind": "pace", "iterationTimePercent": 250},
+        {"atPercent": 60, "expert": "large-0", "kind": "added"},
+    ]
     old = {
         "telemetry": {"intervalMilliseconds": 5_000, "delayMilliseconds": 500},
         "outcomes": {"delayMilliseconds": 1_000, "progressMilliseconds": 5_000},
@@ -245,12 +268,18 @@ def _mixed(builder: _Builder) -> tuple[SuiteScenario, ...]:
             "mixed",
             "everything late",
             "Bursts; load samples and progress every 5 s, ends of answers 1 s late, beliefs 30 % too short.",
-            {**old, "arrivals": {**trace, "kind": "bursty", "coefficientOfVariation": 3}, "beliefScalePercent": 70},
+            {**old, "arrivals": bursty, "beliefScalePercent": 70},
         ),
         builder.one(
             "mixed",
             "six, some sheddable",
             "Six experts, the conversation trace, kinds of targets; 30 % of the requests may be shed.",
             {"experts": six, "arrivals": trace, "objectiveClasses": list(_CLASSES), "admission": sheddable},
+        ),
+        builder.one(
+            "mixed",
+            "twelve, one gone for a while",
+            "Bursts on twelve experts; a large one is away from 30 % to 60 % of the run, a small one slows down.",
+            {"experts": [{**expert, "replicas": 2} for expert in six], "arrivals": bursty, "changes": changes},
         ),
     )

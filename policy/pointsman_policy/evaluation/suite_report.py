@@ -19,7 +19,12 @@ _COMPARED = ("subject", "peer", "constant", "other")
 
 
 def write_suite(
-    folder: Path, title: str, notes: Sequence[str], standings: Standings, targets: Sequence[Target], complete: bool
+    folder: Path,
+    title: str,
+    notes: Sequence[str],
+    standings: Standings,
+    targets: Sequence[Target],
+    meta: Mapping[str, str | int | bool],
 ) -> None:
     """Write `results.json`, `report.html`, `tables.md` and `figures/*.svg`.
 
@@ -29,13 +34,13 @@ def write_suite(
         notes: Paragraphs on how the figures were made.
         standings: At least one workload is finished.
         targets: From `check_targets`.
-        complete: False if the benchmark was stopped before its end.
+        meta: What else `results.json` is to say of the run.
 
     Raises:
         OSError: If a file cannot be written.
     """
     grids = suite_grids(standings, targets)
-    write_text(folder / "results.json", json.dumps(_document(standings, targets, complete), indent=1) + "\n")
+    write_text(folder / "results.json", json.dumps(_document(standings, targets, meta), indent=1) + "\n")
     write_text(folder / "tables.md", "\n".join(grid.markdown() for grid in grids))
     drawings = _drawings(standings)
     for name, drawing in drawings.items():
@@ -44,13 +49,13 @@ def write_suite(
     write_text(folder / "report.html", report_page(title, notes, _sections(standings, grids, drawings)))
 
 
-def _document(standings: Standings, targets: Sequence[Target], complete: bool) -> dict[str, Any]:
+def _document(standings: Standings, targets: Sequence[Target], meta: Mapping[str, str | int | bool]) -> dict[str, Any]:
     plan = standings.plan
     contestants = {one.name: one for one in plan.contestants}
     families = {scenario.name: scenario for scenario in plan.scenarios}
     runs = [run for of_one in standings.runs.values() for run in of_one.values()]
     return {
-        "meta": {"schema": 1, "complete": complete, "seeds": list(plan.seeds)},
+        "meta": {"schema": 1, **meta, "seeds": list(plan.seeds)},
         "contestants": [
             {
                 "name": one.name,
