@@ -57,6 +57,11 @@ def compiled(function: Callable[P, R]) -> Callable[P, R]:
     return cast("Callable[P, R]", numba.njit(cache=True, error_model="numpy", forceinline=True)(function))
 
 
+def subroutine(function: Callable[P, R]) -> Callable[P, R]:
+    """Compile a function as `compiled` does, but to be called: for long work that would take long to compile twice."""
+    return cast("Callable[P, R]", numba.njit(cache=True, error_model="numpy")(function))
+
+
 class CompiledPointer(numba.types.WrapperAddressProtocol):
     """A kernel as a value: lets compiled code call whichever kernel it is given without being compiled for each.
 

@@ -113,11 +113,15 @@ FEATURES = {
 }
 """Names of the features by table, in their order."""
 
+_EXPERT_WIDTH, _SLOT_WIDTH, _REQUEST_WIDTH = (len(FEATURES[table]) for table in ("expert", "slot", "request"))
 _REFERENCE_TOKEN_SECONDS = 0.03  # stands in for a per-token objective that is not set
 _REFERENCE_TTFT_SECONDS = 1.0
 _SEQUENCES = 32.0
 _CONTEXT_TOKENS = 8192.0
 _LARGEST_LOGIT = 6.0
+LOGIT_SCALE = 3.0
+"""The feature `slo_logit` times this is the logit of the analytic P(meets its objectives)."""
+
 _PACE_SECONDS = 3.0
 
 
@@ -187,7 +191,7 @@ def _log_tokens(tokens: float) -> float:
 @compiled
 def _logit(chance: float) -> float:
     chance = _within(chance, 1e-9, 1.0 - 1e-9)
-    return _within(math.log(chance / (1.0 - chance)), -_LARGEST_LOGIT, _LARGEST_LOGIT) / 3.0
+    return _within(math.log(chance / (1.0 - chance)), -_LARGEST_LOGIT, _LARGEST_LOGIT) / LOGIT_SCALE
 
 
 @compiled
@@ -397,6 +401,24 @@ def encode(state: RoutingState, features: Features) -> None:
         _encode_slots(state.running[e], state.running_mask[e], iteration, features.running[e], features.running_mask[e])
         _encode_slots(state.waiting[e], state.waiting_mask[e], iteration, features.waiting[e], features.waiting_mask[e])
     _encode_request(request, means, features.request.view(REQUEST_FEATURES)[0])
+
+
+@compiled
+def features_of(state: RoutingState) -> Features:
+    """Return the features of one state."""
+    experts, running = state.running_mask.shape
+    waiting = state.waiting_mask.shape[1]
+    features = Features(
+        np.zeros((experts, _EXPERT_WIDTH), np.float32),
+        np.zeros((experts, running, _SLOT_WIDTH), np.float32),
+        np.zeros((experts, running), np.bool_),
+        np.zeros((experts, waiting, _SLOT_WIDTH), np.float32),
+        np.zeros((experts, waiting), np.bool_),
+        np.zeros(_REQUEST_WIDTH, np.float32),
+        np.zeros(experts, np.bool_),
+    )
+    encode(state, features)
+    return features
 
 
 @compiled

@@ -1,0 +1,337 @@
+"""The policy network as a compiled kernel: what `pointsman_policy.networks` trains, run without torch.
+
+It computes what the torch network computes (see `pointsman_policy.networks.han` for the mathematics), for one request
+and only for experts that are allowed and slots in use.
+"""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from pointsman_policy.compiled import compiled, subroutine
+from pointsman_policy.runtime.features import Features
+from pointsman_policy.runtime.linear import add_product, apply, fill, relu, softmax, tanh
+from pointsman_policy.runtime.packing import Places, Vector, find_places
+
+_NEGATIVE_SLOPE = 0.2
+
+
+@compiled
+def _clear(data: Vector, at: int, count: int) -> None:
+    for k in range(at, at + count):
+        data[k] = 0.0
+
+
+@compiled
+def _weigh(
+    vector: Vector, at: int, data: Vector, target: int, channels: int, heads: int, scores: int, count: int
+) -> None:
+    """Turn scores of neighbours into weights of attention, once the target's own are added."""
+    width = channels // heads
+    for h in range(heads):
+        own = 0.0
+        for c in range(h * width, (h + 1) * width):
+            own += data[target + c] * vector[at + c]
+        for n in range(count):
+            score = data[scores + n * heads + h] + own
+            data[scores + n * heads + h] = score if score > 0.0 else _NEGATIVE_SLOPE * score
+        softmax(data, scores + h, count, heads)
+
+
+@subroutine
+def _attend(
+    vector: Vector,
+    projection: int,
+    attention: int,
+    data: Vector,
+    x: int,
+    inputs: int,
+    count: int,
+    target: int,
+    out: int,
+    channels: int,
+    heads: int,
+    free: int,
+) -> None:
+    """Write what a target hears of its neighbours; their features are summed up before they are projected.
+
+    Args:
+        vector: The weights.
+        projection: Place of the neighbours' linear layer.
+        attention: Place of what scores them, and of the target's attention vector behind it.
+        data: The workspace.
+        x: Place of the neighbours' features, [count, inputs].
+        inputs: Features of a neighbour.
+        count: Neighbours, at least 1.
+        target: Place of the target, projected, [channels].
+        out: Place of the result, [channels].
+        channels: Of the layer.
+        heads: Attention heads.
+        free: Place of [count + inputs, heads] numbers that may be overwritten.
+    """
+    apply(vector, attention, data, x, inputs, free, heads, count)
+    _weigh(vector, attention + (inputs + 1) * heads, data, target, channels, heads, free, count)
+    heard = free + count * heads
+    _clear(data, heard, inputs * heads)
+    for n in range(count):
+        for f in range(inputs):
+            for h in range(heads):
+                data[heard + f * heads + h] += data[free + n * heads + h] * data[x + n * inputs + f]
+    for c in range(channels):
+        data[out + c] = vector[projection + inputs * channels + c]
+    width = channels // heads
+    for f in range(inputs):
+        for h in range(heads):
+            one = data[heard + f * heads + h]
+            for c in range(h * width, (h + 1) * width):
+                data[out + c] += one * vector[projection + f * channels + c]
+    relu(data, out, channels)
+
+
+@subroutine
+def _combine(
+    vector: Vector, key: int, query: int, data: Vector, heard: int, count: int, out: int, channels: int, free: int
+) -> None:
+    """Write the experts' embeddings from what they hear over the three types of edge, by semantic attention.
+
+    Args:
+        vector: The weights.
+        key: Place of the layer before tanh.
+        query: Place of the vector after it.
+        data: The workspace.
+        heard: Place of what all of them hear of the request, [channels], and of what each hears of those running,
+            [count, channels], and waiting, [count, channels].
+        count: Experts.
+        out: Place of the results, [count, channels].
+        channels: Of the layer.
+        free: Place of [1 + 2 * count, channels] numbers that may be overwritten.
+    """
+    rows = 1 + 2 * count
+    apply(vector, key, data, heard, channels, free, channels, rows)
+    tanh(data, free, rows * channels)
+    score = np.zeros(3)
+    for n in range(rows):
+        total = 0.0
+        for c in range(channels):
+            total += data[free + n * channels + c] * vector[query + c]
+        edge = (n + count - 1) // count
+        score[edge] += total if edge == 0 else total / count
+    top = max(score[0], score[1], score[2])
+    one, two, three = math.exp(score[0] - top), math.exp(score[1] - top), math.exp(score[2] - top)
+    total = one + two + three
+    running = heard + channels
+    waiting = running + count * channels
+    for n in range(count):
+        for c in range(channels):
+            k = n * channels + c
+            data[out + k] = (one * data[heard + c] + two * data[running + k] + three * data[waiting + k]) / total
+
+
+class _Work(NamedTuple):
+    """Where things lie in the workspace, for n experts."""
+
+    arrived: int
+    """[C]: the request's embedding; its features come right behind, as the networks take them."""
+    request: int
+    """[FR]."""
+    features: int
+    """[n, FE]."""
+    embedding: int
+    """[n, C]."""
+    own: int
+    """[C]: the request, projected."""
+    expert: int
+    """[n, C]: experts, projected."""
+    heard: int
+    """[1 + 2n, C]: what all experts hear of the request, then each of those running and of those waiting."""
+    free: int
+    """For what is done with at once."""
+    end: int
+
+
+@compiled
+def _work(places: Places, count: int, slots: int) -> _Work:
+    channels, heads, hidden = places.channels, places.heads, places.hidden
+    request = channels
+    features = request + places.request
+    embedding = features + count * places.expert
+    own = embedding + count * channels
+    expert = own + channels
+    heard = expert + count * channels
+    free = heard + (1 + 2 * count) * channels
+    end = free + max(
+        slots * places.slot + (slots + places.slot) * heads,
+        (count + channels + places.expert) * heads,
+        (1 + 2 * count) * channels,
+        2 * (1 + count) * hidden + count * places.outputs,
+    )
+    return _Work(0, request, features, embedding, own, expert, heard, free, end)
+
+
+@compiled
+def _load(features: Features, index: npt.NDArray[np.int64], data: Vector, work: _Work) -> None:
+    """Copy the features of the request and of the experts of an index into the workspace."""
+    for k in range(features.request.shape[0]):
+        data[work.request + k] = features.request[k]
+    width = features.expert.shape[1]
+    for n in range(index.shape[0]):
+        for f in range(width):
+            data[work.features + n * width + f] = features.expert[index[n], f]
+
+
+@compiled
+def _load_slots(slots: npt.NDArray[np.float32], mask: npt.NDArray[np.bool_], e: int, data: Vector, at: int) -> int:
+    """Copy the slots in use of an expert into the workspace; returns how many there are."""
+    used = 0
+    while used < mask.shape[1] and mask[e, used]:
+        for f in range(slots.shape[2]):
+            data[at + used * slots.shape[2] + f] = slots[e, used, f]
+        used += 1
+    return used
+
+
+@subroutine
+def _hear_slots(
+    slots: npt.NDArray[np.float32],
+    mask: npt.NDArray[np.bool_],
+    index: npt.NDArray[np.int64],
+    vector: Vector,
+    projection: int,
+    attention: int,
+    places: Places,
+    data: Vector,
+    work: _Work,
+    out: int,
+) -> None:
+    """Write what each expert hears of its requests that run, or that wait, in the first layer."""
+    channels = places.channels
+    for n in range(index.shape[0]):
+        used = _load_slots(slots, mask, index[n], data, work.free)
+        place = out + n * channels
+        if used == 0:
+            _clear(data, place, channels)
+            continue
+        target, rest = work.expert + n * channels, work.free + used * places.slot
+        _attend(
+            vector,
+            projection,
+            attention,
+            data,
+            work.free,
+            places.slot,
+            used,
+            target,
+            place,
+            channels,
+            places.heads,
+            rest,
+        )
+
+
+@compiled
+def _clear_unused(
+    mask: npt.NDArray[np.bool_], index: npt.NDArray[np.int64], data: Vector, at: int, channels: int
+) -> None:
+    """Clear the rows of experts without requests."""
+    for n in range(index.shape[0]):
+        if mask.shape[1] == 0 or not mask[index[n], 0]:
+            _clear(data, at + n * channels, channels)
+
+
+@subroutine
+def _embed(
+    features: Features, index: npt.NDArray[np.int64], vector: Vector, places: Places, data: Vector, work: _Work
+) -> None:
+    """Write the embeddings of the experts of an index, and of the request."""
+    channels, heads, free = places.channels, places.heads, work.free
+    own, heard = work.own, work.heard
+    count = index.shape[0]
+    running = heard + channels
+    waiting = running + count * channels
+    for second in range(2):
+        layer = places.first
+        experts, inputs = work.features, places.expert
+        if second == 0:
+            apply(vector, layer.arrived, data, work.request, places.request, own, channels, places.one)
+            apply(vector, layer.expert, data, experts, inputs, work.expert, channels, count)
+            _hear_slots(
+                features.running, features.running_mask, index,
+                vector, layer.running, layer.attend_running, places, data, work, running,
+            )  # fmt: skip
+            _hear_slots(
+                features.waiting, features.waiting_mask, index,
+                vector, layer.waiting, layer.attend_waiting, places, data, work, waiting,
+            )  # fmt: skip
+        else:
+            layer = places.second
+            experts, inputs = work.embedding, channels
+            apply(vector, layer.arrived, data, work.arrived, channels, own, channels, places.one)
+            relu(data, work.expert, count * channels)  # the first layer's embedding of every request on the expert
+            apply(vector, layer.running, data, work.expert, channels, running, channels, count)
+            apply(vector, layer.waiting, data, work.expert, channels, waiting, channels, count)
+            relu(data, running, 2 * count * channels)
+            _clear_unused(features.running_mask, index, data, running, channels)
+            _clear_unused(features.waiting_mask, index, data, waiting, channels)
+        _attend(
+            vector, layer.expert, layer.attend_arrived,
+            data, experts, inputs, count, own, work.arrived, channels, heads, free,
+        )  # fmt: skip
+        fill(data, heard, channels, places.one, data, own)
+        relu(data, heard, channels)
+        _combine(vector, layer.key, layer.query, data, heard, count, work.embedding, channels, free)
+
+
+@subroutine
+def forward(features: Features, vector: Vector, scores: Vector, slo_logits: Vector) -> float:
+    """Run the network on one request.
+
+    Args:
+        features: From `pointsman_policy.runtime.features.encode`; at least one expert allowed.
+        vector: From `pack_network`.
+        scores: [E]; written where allowed.
+        slo_logits: [E]; written where allowed.
+
+    Returns:
+        The score of dropping.
+    """
+    places = find_places(vector)
+    channels, hidden = places.channels, places.hidden
+    index = np.flatnonzero(features.allowed)
+    count = index.shape[0]
+    work = _work(places, count, max(features.running_mask.shape[1], features.waiting_mask.shape[1]))
+    data = np.empty(work.end)
+    _load(features, index, data, work)
+    if channels > 0:
+        _embed(features, index, vector, places, data, work)
+
+    graph, mean = work.free, work.free + hidden
+    one = mean + hidden
+    two = one + count * hidden
+    heads = two + count * hidden
+    shared = channels + places.request
+    at = places.scorer_first
+    at_shared = at + (channels + places.expert) * hidden
+    apply(vector, at_shared, data, work.arrived, shared, graph, hidden, places.one)
+    fill(data, one, hidden, count, data, graph)
+    add_product(vector, at, data, work.embedding, channels, one, hidden, count)
+    add_product(vector, at + channels * hidden, data, work.features, places.expert, one, hidden, count)
+    relu(data, one, count * hidden)
+    apply(vector, places.scorer_second, data, one, hidden, two, hidden, count)
+    relu(data, two, count * hidden)
+    apply(vector, places.scorer_last, data, two, hidden, heads, places.outputs, count)
+    _clear(data, mean, hidden)
+    for n in range(count):
+        scores[index[n]] = data[heads + n * places.outputs]
+        slo_logits[index[n]] = data[heads + n * places.outputs + 1]
+        for k in range(hidden):
+            data[mean + k] += data[two + n * hidden + k] / count
+
+    at = places.drop_first
+    fill(data, one, hidden, places.one, vector, at + (shared + hidden) * hidden)
+    add_product(vector, at, data, work.arrived, shared, one, hidden, places.one)
+    add_product(vector, at + shared * hidden, data, mean, hidden, one, hidden, places.one)
+    relu(data, one, hidden)
+    apply(vector, places.drop_last, data, one, hidden, heads, places.one, places.one)
+    return float(data[heads])
