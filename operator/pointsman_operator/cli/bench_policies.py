@@ -151,8 +151,8 @@ def _notes(options: PoliciesOptions, plan: SuitePlan, complete: bool, tuned: Tun
     seeds = ", ".join(map(str, plan.seeds))
     notes = [
         f"Simulated, on the {_data(options)}: {len(plan.scenarios)} scenarios, {options.requests:,} requests a run, "
-        f"seeds {seeds}. All contestants met the same requests. A load of 1 is what the fleet just carries within its per-token "
-        "objective. Ratios are of mean QoS over loads and seeds.",
+        f"seeds {seeds}. All contestants met the same requests. A load of 1 is what the fleet just carries within its "
+        "per-token objective. Ratios are of mean QoS over loads and seeds.",
         "Policies with true lengths, and clairvoyant ones, know what no router can; they show what is left to gain.",
     ]
     if tuned is not None:

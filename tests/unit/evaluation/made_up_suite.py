@@ -34,8 +34,18 @@ def made_up(names: Sequence[str], quality: Quality, seeds: Sequence[int] = (1, 2
 
 
 def run_of(name: str, workload: Workload, qos: float, drop_ratio: float = 0.0) -> RuleRun:
-    values = dict.fromkeys(Figures.__dataclass_fields__, np.nan)
-    figures = Figures(**{**values, "requests": 100, "mean_qos": qos, "drop_ratio": drop_ratio, "failure_ratio": 0.0})
+    latencies = {field: np.nan for field in Figures.__dataclass_fields__ if field.endswith(("_p50", "_p99"))}
+    figures = Figures(
+        requests=100,
+        mean_qos=qos,
+        slo_attainment_ratio=qos,
+        mean_quality_served=np.nan,
+        drop_ratio=drop_ratio,
+        failure_ratio=0.0,
+        qos_per_busy_second=np.nan,
+        decisions_per_second=np.nan,
+        **latencies,
+    )
     return RuleRun(name, workload.seed, figures, Batches(np.full(4, 25 * qos), np.full(4, 25)))
 
 
