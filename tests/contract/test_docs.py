@@ -28,12 +28,12 @@ from pointsman_policy.state import empty_state
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 PAGES = sorted([*ROOT.glob("*.md"), *DOCS.glob("*.md")])
-OTHER_SECTIONS = {"Adding a picker"}
+OTHER_SECTIONS = {"Adding a picker", "Measured"}
 PICKER_ROW = r"^\| `(\w+)` \| [^|]+ \| (counts|state) \|"
 
 
 def test_every_picker_has_a_section_a_row_and_a_test() -> None:
-    page = (DOCS / "pickers.md").read_text()
+    page = (DOCS / "policies.md").read_text()
     sections = re.findall(r"^## (.+)$", page, re.MULTILINE)
     assert set(sections) - OTHER_SECTIONS == PICKERS.keys()
     rows = [name for name, _ in re.findall(PICKER_ROW, page, re.MULTILINE)]
@@ -48,17 +48,17 @@ def test_every_picker_has_a_section_a_row_and_a_test() -> None:
 
 
 def test_the_table_of_pickers_says_which_need_more_than_counts() -> None:
-    told = dict(re.findall(PICKER_ROW, (DOCS / "pickers.md").read_text(), re.MULTILINE))
+    told = dict(re.findall(PICKER_ROW, (DOCS / "policies.md").read_text(), re.MULTILINE))
     assert told == {name: "state" if picker.needs_slots else "counts" for name, picker in PICKERS.items()}
 
 
 def test_every_column_of_impact_greedy_is_explained() -> None:
-    section = (DOCS / "pickers.md").read_text().partition("## ImpactGreedy")[2].partition("\n## ")[0]
+    section = (DOCS / "policies.md").read_text().partition("## ImpactGreedy")[2].partition("\n## ")[0]
     assert re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE) == list(COLUMNS)
 
 
 def test_the_picker_shown_as_an_example_works(tmp_path: Path) -> None:
-    (code,) = re.findall(r"```python\n(.+?)```", (DOCS / "pickers.md").read_text(), re.DOTALL)
+    (code,) = re.findall(r"```python\n(.+?)```", (DOCS / "policies.md").read_text(), re.DOTALL)
     path = tmp_path / "my_rule.py"
     path.write_text(re.sub(r"^   ", "", code, flags=re.MULTILINE))
     spec = importlib.util.spec_from_file_location("my_rule", path)
