@@ -123,7 +123,7 @@ class SoftActorCritic(Generic[ObservationT]):
         self._target: Any = copy.deepcopy(network).requires_grad_(False)
         self._settings = settings
         self._log_temperature = torch.tensor(float(np.log(settings.initial_temperature)), requires_grad=True)
-        self._optimizer = torch.optim.Adam(network.parameters(), lr=settings.learning_rate)
+        self._optimizer = torch.optim.Adam(network.parameters(), lr=settings.learning_rate, fused=True)
         self._temperature_optimizer = torch.optim.Adam([self._log_temperature], lr=settings.temperature_learning_rate)
 
     @torch.no_grad()
