@@ -5,7 +5,7 @@ import logging
 import math
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +24,7 @@ from pointsman_operator.telemetry.sample import LoadSample
 from pointsman_operator.trace import LATENCIES, Trace, latencies
 from pointsman_policy.latency.estimator import ESTIMATE, estimates
 from pointsman_policy.prediction.fitted import FittedPredictor
+from pointsman_policy.prediction.for_experts import with_fitted_means
 from pointsman_policy.reckoning import new_arrivals
 from pointsman_policy.state import DROP, RoutingState, empty_state
 
@@ -95,6 +96,8 @@ class Router:
         Raises:
             DocumentError: If the experts' profiles cannot be read; nothing has changed then.
         """
+        if self._predictor is not None:
+            endpoints = [replace(one, expert=with_fitted_means(one.expert, self._predictor)) for one in endpoints]
         self._in_flight.set_experts(endpoints, profiles)
         routes = {}
         for policy in policies:
@@ -363,10 +366,13 @@ def _warm_up_state() -> RoutingState:
 
 def _ranking(state: RoutingState, chosen: Chosen) -> list[int]:
     """Return the allowed experts, the pick first, then by score, ties by fewest requests."""
-    requests = state.expert["running_request_count"] + state.expert["waiting_request_count"]
-    scores = chosen.pick.scores
-    others = [index for index in np.flatnonzero(state.allowed).tolist() if index != chosen.pick.expert]
-    return [chosen.pick.expert, *sorted(others, key=lambda index: (-scores[index], requests[index]))]
+    first = chosen.pick.expert
+    others = [index for index, allowed in enumerate(state.allowed.tolist()) if allowed and index != first]
+    if len(others) > 1:
+        requests = (state.expert["running_request_count"] + state.expert["waiting_request_count"]).tolist()
+        scores = chosen.pick.scores.tolist()
+        others.sort(key=lambda index: (-scores[index], requests[index]))
+    return [first, *others]
 
 
 def _destinations(
@@ -386,7 +392,8 @@ def _destinations(
 
 
 def _exclusions(view: PolicyView, query: RouteQuery, state: RoutingState) -> Mapping[int, str]:
-    return {index: view.exclusion(index, query) for index in np.flatnonzero(~state.allowed).tolist()}
+    allowed = state.allowed.tolist()
+    return {index: view.exclusion(index, query) for index in range(len(allowed)) if not allowed[index]}
 
 
 def _why_no_expert(route: _Route, query: RouteQuery) -> str:

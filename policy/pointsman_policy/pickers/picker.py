@@ -43,6 +43,12 @@ def _pointer(kernel: Kernel) -> CompiledPointer:
     return CompiledPointer(kernel, kernel_signature())
 
 
+@functools.cache
+def _no_scores(experts: int) -> npt.NDArray[np.float64]:
+    """Return -inf for each expert, to be copied: numpy takes four times as long to fill a small array."""
+    return np.full(experts, -np.inf)
+
+
 @dataclass(frozen=True)
 class Picker:
     """A routing rule.
@@ -78,16 +84,18 @@ class Picker:
         Raises:
             PickError: If nothing is allowed, or the answer is not an allowed expert (nor a drop that is permitted).
         """
-        if not state.allowed.any():
+        allowed = state.allowed.tolist()  # plain Python is faster than numpy for as many as there are
+        if True not in allowed:
             raise PickError(f"{self.name}: no expert is allowed")
-        scores = np.full(len(state.expert), -np.inf)
+        scores = _no_scores(len(allowed)).copy()
         index = int(self.pointer.call(state, self._parameters, uniform, scores))
         if index == DROP:
             if not state.request[0]["may_drop"]:
                 raise PickError(f"{self.name}: dropped a request that must be served")
-        elif not (0 <= index < len(scores) and state.allowed[index]):
+        elif not (0 <= index < len(allowed) and allowed[index]):
             raise PickError(f"{self.name}: picked expert {index}, which is not allowed")
-        scores[~state.allowed] = -np.inf
+        if False in allowed:
+            scores[~state.allowed] = -np.inf
         return Pick(index, scores)
 
 
