@@ -19,6 +19,7 @@ The numbers come from a random search in the simulator over fleets, arrivals and
 import numpy as np
 import numpy.typing as npt
 
+from pointsman_policy.compiled import compiled
 from pointsman_policy.latency.estimator import ESTIMATE, estimate
 from pointsman_policy.pickers.picker import Picker, allowed_count, best
 from pointsman_policy.state import DROP, RoutingState
@@ -39,15 +40,20 @@ MAY_DROP = (
 )
 
 
-def _kernel(
-    state: RoutingState, parameters: npt.NDArray[np.float64], uniform: float, scores: npt.NDArray[np.float64]
-) -> int:
-    request = state.request[0]
-    half = parameters.shape[0] // 2
-    table = parameters[:half].reshape(-1, _WIDTH)
-    if request.may_drop > 0.0:
-        table = parameters[half:].reshape(-1, _WIDTH)
-    load = float(request.load_ratio)
+@compiled
+def interpolate(tables: npt.NDArray[np.float64], width: int, load: float, may_drop: bool) -> npt.NDArray[np.float64]:
+    """Return the row of parameters at a load, [width].
+
+    Args:
+        tables: Both tables flattened, must-serve first; as many rows in each.
+        width: Columns; the first is the load, ascending.
+        load: Of the request.
+        may_drop: Which table.
+    """
+    half = tables.shape[0] // 2
+    table = tables[:half].reshape(-1, width)
+    if may_drop:
+        table = tables[half:].reshape(-1, width)
     low = 0
     while low < table.shape[0] - 2 and load > table[low + 1, 0]:
         low += 1
@@ -55,31 +61,61 @@ def _kernel(
     share = 0.0
     if table[high, 0] > table[low, 0]:
         share = min(max((load - table[low, 0]) / (table[high, 0] - table[low, 0]), 0.0), 1.0)
-    row = table[low] * (1.0 - share) + table[high] * share
-    impact_weight, price, waste, threshold = row[1], row[2], row[3], row[4]
-    pessimism, spread, length_spread = row[5], row[6], row[7]
+    return table[low] * (1.0 - share) + table[high] * share
 
-    experts = scores.shape[0]
-    estimates = np.zeros(experts, ESTIMATE)
+
+@compiled
+def score_experts(
+    state: RoutingState,
+    row: npt.NDArray[np.float64],
+    estimates: npt.NDArray[np.void],
+    scores: npt.NDArray[np.float64],
+) -> float:
+    """Write the score of every expert and return the mean quality over the allowed ones.
+
+    Args:
+        state: The routing state.
+        row: Parameters, as in COLUMNS; more columns are left alone.
+        estimates: ESTIMATE rows, [E].
+        scores: [E]; is written.
+    """
+    impact_weight, price, waste = row[1], row[2], row[3]
     allowed = allowed_count(state)
     mean_yield = 0.0
     mean_quality = 0.0
-    for e in range(experts):
-        estimate(state, e, pessimism, spread, length_spread, estimates)
+    for e in range(scores.shape[0]):
         if state.allowed[e]:
             mean_quality += state.candidate[e].predicted_quality / allowed
             mean_yield += state.candidate[e].predicted_quality / estimates[e].work_seconds / allowed
-    for e in range(experts):
+    for e in range(scores.shape[0]):
         one = estimates[e]
         quality = state.candidate[e].predicted_quality
-        taken = price * one.work_seconds / max(request.mean_work_seconds, 1e-9)
+        taken = price * one.work_seconds / max(state.request[0].mean_work_seconds, 1e-9)
         wasted = waste * (1.0 - one.slo_probability) * quality / one.work_seconds / max(mean_yield, 1e-9)
         cost = mean_quality * one.health * (taken + wasted)
         scores[e] = quality * one.slo_probability - impact_weight * one.impact - cost
+    return mean_quality
+
+
+@compiled
+def take_best(state: RoutingState, scores: npt.NDArray[np.float64], least: float, uniform: float) -> int:
+    """Return one of the best experts; DROP if it scores below `least` and the request may be shed."""
     choice = best(state, scores, _NEAR_TIE, uniform)
-    if request.may_drop > 0.0 and scores[choice] < threshold * mean_quality:
+    if state.request[0].may_drop > 0.0 and scores[choice] < least:
         return DROP
     return choice
+
+
+def _kernel(
+    state: RoutingState, parameters: npt.NDArray[np.float64], uniform: float, scores: npt.NDArray[np.float64]
+) -> int:
+    request = state.request[0]
+    row = interpolate(parameters, _WIDTH, request.load_ratio, request.may_drop > 0.0)
+    estimates = np.zeros(scores.shape[0], ESTIMATE)
+    for e in range(scores.shape[0]):
+        estimate(state, e, row[5], row[6], row[7], estimates)
+    mean_quality = score_experts(state, row, estimates, scores)
+    return take_best(state, scores, row[4] * mean_quality, uniform)
 
 
 PICKER = Picker(
