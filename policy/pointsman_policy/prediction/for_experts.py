@@ -5,12 +5,27 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from pointsman_policy.experts import Expert
 from pointsman_policy.latency.datasheets import canonical_model
 from pointsman_policy.prediction.fitted import FittedPredictor
 from pointsman_policy.prediction.predictor import Prediction
 from pointsman_policy.prediction.prior import PriorPredictor
 
 _LOGGER = logging.getLogger(__name__)
+
+
+def with_fitted_means(expert: Expert, fitted: FittedPredictor) -> Expert:
+    """Return an expert whose priors are the fitted means of its model, as far as there are any."""
+    column = _find(fitted.models, expert.model)
+    if column is None:
+        return expert
+    fit = fitted.fits[column]
+    means: dict[str, int] = {}
+    if fit.quality.rows:
+        means["quality_prior_percent"] = round(100 * min(max(fit.quality.mean, 0.0), 1.0))
+    if fit.length.rows:
+        means["output_tokens_prior"] = max(round(fit.length.mean), 1)
+    return expert.model_copy(update=means)
 
 
 class ExpertPredictor:
