@@ -27,7 +27,7 @@ from pointsman_operator.telemetry.pollers import Pollers
 from pointsman_operator.telemetry.protocols import TelemetryCounts
 from pointsman_operator.telemetry.source import make_source
 from pointsman_operator.warm_up import warm_up
-from pointsman_policy.pickers.registry import PICKERS
+from pointsman_policy.pickers.registry import with_trained
 from pointsman_policy.prediction.fitted import FittedPredictor
 from pointsman_policy.prediction.stored import read_predictor
 
@@ -91,11 +91,12 @@ class _Parts:
 
 
 def _assemble(settings: RouterSettings) -> _Parts:
-    policies = PolicyFile(settings.policies, PICKERS.keys())
+    pickers = with_trained(settings.trained_policies)
+    policies = PolicyFile(settings.policies, pickers.keys())
     experts = ExpertFile(settings.experts)
     metrics = Metrics(CollectorRegistry())
     router = Router(
-        PICKERS,
+        pickers,
         metrics,
         time.monotonic,
         time.time,

@@ -31,5 +31,7 @@ class RouterSettings:
     """A decision of which nothing is heard for so long is closed."""
     predictor: Path | None = None
     """Folder of a fitted predictor of quality and output length; None = every expert is at its priors."""
+    trained_policies: tuple[Path, ...] = ()
+    """Folders of exported policies, whose parameters replace those of the packaged pickers of their names."""
     seed: int | None = None
     """Of tie-breaking, to repeat a run; None = from the operating system."""

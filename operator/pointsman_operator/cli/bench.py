@@ -24,6 +24,10 @@ def sim(
         list[Path] | None, typer.Option(help="Scenario document; may be given several times; default: the packaged.")
     ] = None,
     picker: Annotated[list[str], typer.Option(help="A rule to compare; may be given several times.")] = _PICKERS,
+    trained_policy: Annotated[
+        list[Path] | None,
+        typer.Option(help="Folder written by `pointsman train`, in place of its packaged picker; may be repeated."),
+    ] = None,
     seeds: Annotated[str, typer.Option(help="Seeds, separated by commas; three or more give better intervals.")] = (
         "1,2,3"
     ),
@@ -33,7 +37,8 @@ def sim(
     with needs_extra("simulator"):
         from pointsman_operator.cli.bench_sim import bench_sim
         from pointsman_policy.simulator.sample import scenario_paths
-    if not bench_sim(scenario or list(scenario_paths()), picker, _integers(seeds), out, Console()):
+    scenarios = scenario or list(scenario_paths())
+    if not bench_sim(scenarios, picker, _integers(seeds), out, Console(), trained_policy or ()):
         raise typer.Exit(130)
 
 
@@ -52,6 +57,13 @@ def policies(
     ),
     requests: Annotated[int, typer.Option(min=1, max=1_000_000, help="Requests in each run.")] = 6_000,
     tuned_peers: Annotated[Path | None, typer.Option(help="File of tuned parameters, from --tune-minutes.")] = None,
+    trained_policy: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="NAME=FOLDER written by `pointsman train`; HanActor or ImpactGreedy replaces the packaged one, any other "
+            "name runs beside it as an ablation; may be repeated."
+        ),
+    ] = None,
     tune_minutes: Annotated[
         float, typer.Option(min=0, max=1_440, help="Tune each peer for so long first, by the search of our own rule.")
     ] = 0.0,
@@ -69,6 +81,7 @@ def policies(
         seeds=tuple(_integers(seeds)),
         requests=requests,
         tuned_peers=tuned_peers,
+        trained=tuple(trained_policy or ()),
         tune_minutes=tune_minutes,
         processes=processes,
         out=out,

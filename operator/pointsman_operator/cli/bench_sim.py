@@ -20,10 +20,18 @@ from pointsman_policy.evaluation.bench import (
 from pointsman_policy.evaluation.comparison import Comparison
 from pointsman_policy.evaluation.report import comparison_report, finding
 from pointsman_policy.evaluation.table import figures_table
+from pointsman_policy.pickers.registry import PICKERS, with_trained
 from pointsman_policy.simulator.scenario import read_scenario
 
 
-def bench_sim(scenarios: list[Path], pickers: list[str], seeds: list[int], out: Path, console: Console) -> bool:
+def bench_sim(
+    scenarios: list[Path],
+    pickers: list[str],
+    seeds: list[int],
+    out: Path,
+    console: Console,
+    trained: Sequence[Path] = (),
+) -> bool:
     """Run every scenario at its loads with every seed under every rule; print and write what came out.
 
     Stopping it (Ctrl-C) keeps the runs that are finished.
@@ -34,6 +42,7 @@ def bench_sim(scenarios: list[Path], pickers: list[str], seeds: list[int], out: 
         seeds: Non-negative, each counts once; three or more give the better intervals.
         out: Folder for `results.json` and `report.html`; made if needed.
         console: Where to print.
+        trained: Folders of exported policies, which are compared too, in place of the packaged pickers of their names.
 
     Returns:
         False if it was stopped before its end.
@@ -41,7 +50,7 @@ def bench_sim(scenarios: list[Path], pickers: list[str], seeds: list[int], out: 
     Raises:
         DocumentError: If a scenario, a name or a seed is wrong, or `out` cannot be written to; nothing has run then.
     """
-    plan = _plan(scenarios, pickers, seeds)
+    plan = _plan(scenarios, pickers, seeds, trained)
     make_folder(out)
     runs: list[BenchRun] = []
     complete = _collect(plan, runs, console)
@@ -53,14 +62,16 @@ def bench_sim(scenarios: list[Path], pickers: list[str], seeds: list[int], out: 
     return complete
 
 
-def _plan(scenarios: Sequence[Path], pickers: Sequence[str], seeds: Sequence[int]) -> BenchPlan:
+def _plan(scenarios: Sequence[Path], names: Sequence[str], seeds: Sequence[int], trained: Sequence[Path]) -> BenchPlan:
     if not scenarios:
         raise DocumentError("--scenario", "no scenario is given; name at least one scenario file")
     if not seeds or min(seeds) < 0:
         raise DocumentError("--seeds", "must be one or more integers of at least 0, such as 1,2,3")
+    pickers = with_trained(trained)
+    compared = [*names, *(name for name, picker in pickers.items() if picker is not PICKERS[name])]
     return BenchPlan(
         scenarios=tuple(map(read_scenario, scenarios)),
-        pickers=find_pickers(pickers),
+        pickers=find_pickers(compared, pickers),
         seeds=tuple(dict.fromkeys(seeds)),
     )
 

@@ -41,6 +41,10 @@ def router(
     predictor: Annotated[
         Path | None, typer.Option(help="Folder written by `pointsman predictor fit`; default: the experts' priors.")
     ] = None,
+    trained_policy: Annotated[
+        list[Path] | None,
+        typer.Option(help="Folder written by `pointsman train`, in place of its packaged picker; may be repeated."),
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of tie-breaking; default: from the system.")] = None,
 ) -> None:
     """Serve routing decisions over gRPC: ext_proc for Envoy, and RoutingService."""
@@ -60,6 +64,7 @@ def router(
                 drain_grace_seconds=drain_grace,
                 decision_expiry_seconds=decision_expiry,
                 predictor=predictor,
+                trained_policies=tuple(trained_policy or ()),
                 seed=seed,
             )
         )

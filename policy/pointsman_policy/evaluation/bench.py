@@ -4,7 +4,7 @@ import json
 import math
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,17 +71,17 @@ class BenchPlan:
         return loads * len(self.seeds) * len(self.pickers)
 
 
-def find_pickers(names: Sequence[str]) -> tuple[Picker, ...]:
+def find_pickers(names: Sequence[str], pickers: Mapping[str, Picker] = PICKERS) -> tuple[Picker, ...]:
     """Return pickers by name, each once, in the order given.
 
     Raises:
         DocumentError: If a name is unknown, or there is none.
     """
-    unknown = [name for name in names if name not in PICKERS]
+    unknown = [name for name in names if name not in pickers]
     if unknown or not names:
         problem = f"no picker is named {', '.join(map(repr, unknown))}" if unknown else "no picker is given"
-        raise DocumentError("--picker", f"{problem}; choose from {', '.join(sorted(PICKERS))}")
-    return tuple(PICKERS[name] for name in dict.fromkeys(names))
+        raise DocumentError("--picker", f"{problem}; choose from {', '.join(sorted(pickers))}")
+    return tuple(pickers[name] for name in dict.fromkeys(names))
 
 
 def run_bench(plan: BenchPlan) -> Iterator[BenchRun]:
