@@ -25,6 +25,7 @@ ESTIMATE = np.dtype(
         ("impact", np.float32),  # expected QoS lost among requests already there, >= 0
         ("health", np.float32),  # mean P(meets objectives) of the requests already there; 1 if there are none
         ("work_seconds", np.float32),  # expert-seconds that the request takes, see work_seconds()
+        ("fill_ratio", np.float32),  # requests there over the largest batch of such requests within the objectives
     ]
 )
 
@@ -57,6 +58,30 @@ def tightest(tpot_objective: float, ntpot_objective: float) -> float:
 
 
 @compiled
+def _own_share(state: RoutingState, e: int, prompt_tokens: float, output_tokens: float) -> float:
+    """Return s of `work_seconds`: what each of a steady batch of like requests adds to an iteration."""
+    expert = state.expert[e]
+    return float(
+        expert.per_sequence_seconds
+        + expert.per_context_token_seconds * (prompt_tokens + 0.5 * output_tokens)
+        + expert.per_prefill_token_seconds * prompt_tokens / output_tokens
+    )
+
+
+@compiled
+def full_batch(state: RoutingState, e: int, prompt_tokens: float, output_tokens: float, limit_seconds: float) -> float:
+    """Return B* of `work_seconds`: the largest batch of like requests within a limit per token, at least 1."""
+    expert = state.expert[e]
+    share = _own_share(state, e, prompt_tokens, output_tokens)
+    batch = float(expert.maximum_running_count)
+    if expert.kv_capacity_tokens > 0.0:
+        batch = min(batch, expert.kv_capacity_tokens / (prompt_tokens + output_tokens))
+    if limit_seconds < np.inf and share > 0.0:
+        batch = min(batch, (limit_seconds - expert.base_seconds) / share)
+    return float(max(batch, 1.0))
+
+
+@compiled
 def work_seconds(
     state: RoutingState, e: int, prompt_tokens: float, output_tokens: float, limit_seconds: float
 ) -> float:
@@ -73,19 +98,10 @@ def work_seconds(
         output_tokens: D, at least 1.
         limit_seconds: L; inf = none.
     """
-    expert = state.expert[e]
-    share = (
-        expert.per_sequence_seconds
-        + expert.per_context_token_seconds * (prompt_tokens + 0.5 * output_tokens)
-        + expert.per_prefill_token_seconds * prompt_tokens / output_tokens
+    batch = full_batch(state, e, prompt_tokens, output_tokens, limit_seconds)
+    return output_tokens * (
+        float(state.expert[e].base_seconds) / batch + _own_share(state, e, prompt_tokens, output_tokens)
     )
-    batch = float(expert.maximum_running_count)
-    if expert.kv_capacity_tokens > 0.0:
-        batch = min(batch, expert.kv_capacity_tokens / (prompt_tokens + output_tokens))
-    if limit_seconds < np.inf and share > 0.0:
-        batch = min(batch, (limit_seconds - expert.base_seconds) / share)
-    batch = max(batch, 1.0)
-    return float(output_tokens * (expert.base_seconds / batch + share))
 
 
 @compiled
@@ -340,7 +356,10 @@ def estimate(
     row.slo_probability = _slo_probability(request, times.ttft, times.tpot, times.wait, output, spread, length_spread)
     _harm(state, e, times.wait, times.iteration, output, spread, row)
     limit = tightest(request.tpot_objective_seconds, request.ntpot_objective_seconds)
-    row.work_seconds = work_seconds(state, e, float(request.prompt_tokens), output, limit)
+    prompt = float(request.prompt_tokens)
+    row.work_seconds = work_seconds(state, e, prompt, output, limit)
+    requests = state.expert[e].running_request_count + state.expert[e].waiting_request_count
+    row.fill_ratio = requests / full_batch(state, e, prompt, output, limit)
 
 
 @compiled

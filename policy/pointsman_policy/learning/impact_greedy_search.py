@@ -4,7 +4,7 @@ Its two tables, for requests that must be served and for those that may be shed,
 generation of one of them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +13,11 @@ from pointsman_policy.learning.scoring import Scorer, scorer
 from pointsman_policy.learning.search import SearchSettings, SearchState, advance, all_found, begin
 from pointsman_policy.learning.search_space import ALL_ADMISSIONS, Tunable, tunables
 from pointsman_policy.learning.sources import Source, training_source
-from pointsman_policy.learning.training import TrainingRun, write_json
+from pointsman_policy.learning.training import TrainingRun
 from pointsman_policy.pickers import impact_greedy
 from pointsman_policy.pickers.picker import Picker
+from pointsman_policy.pickers.trained import impact_greedy_policy
+from pointsman_policy.runtime.exported import write_exported_policy
 from pointsman_policy.simulator.randomisation import Distribution
 
 REQUESTS = 1_200
@@ -93,11 +95,10 @@ def compare(start: Picker, picker: Picker, source: Source, work: Scorer) -> dict
     return scores
 
 
-def export(picker: Picker, scores: dict[str, float], run: TrainingRun) -> Path:
+def export(picker: Picker, scores: Mapping[str, float], run: TrainingRun) -> Path:
     """Write the policy and return its folder."""
     folder = run.plan.folder / "policy"
-    folder.mkdir(exist_ok=True)
-    write_json(folder / "parameters.json", {"picker": picker.name, "parameters": picker.parameters, "scores": scores})
+    write_exported_policy(folder, impact_greedy_policy(picker, run.description(), scores))
     return folder
 
 

@@ -2,7 +2,7 @@
 
 Each generation of an evolution strategy meets fresh situations, all of its candidates the same ones. Now and then the
 strategy's mean is compared with the best parameters so far on a fixed set of other situations, and takes their place if
-it is better there. So the result is never worse than the start on those.
+it is better there. Differences within a situation count up to a bound, so that no single one decides.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,6 +22,8 @@ Floats = npt.NDArray[np.float64]
 
 _VALIDATION_FROM = 1_000_000_000
 """Index of the first situation for validation; training never gets there."""
+_MOST_IN_ONE = 0.25
+"""Difference of scores that one situation counts for at most."""
 
 
 @dataclass(frozen=True)
@@ -29,9 +31,9 @@ class SearchSettings:
     """How thoroughly to search."""
 
     seed: int = 0
-    population: int = 16
+    population: int = 12
     """Candidates in a generation."""
-    situations: int = 24
+    situations: int = 28
     """In a generation."""
     validation_situations: int = 48
     validate_every: int = 4
@@ -51,18 +53,23 @@ class SearchState:
     evolution: Evolution
     best: Floats
     """Coordinates of the best parameters so far, [d]."""
-    best_score: float
-    """Their mean score on the validation situations."""
+    best_values: Floats
+    """Their score in each of the validation situations, [V]."""
     start_score: float
     """Mean score of the start there."""
     history: tuple[dict[str, float], ...] = ()
     """A row for each generation."""
 
+    @property
+    def best_score(self) -> float:
+        """Mean score of the best parameters on the validation situations."""
+        return float(self.best_values.mean())
+
     def to_document(self) -> dict[str, Any]:
         """Return the state as JSON values."""
         evolution = {name: _plain(value) for name, value in vars(self.evolution).items()}
-        rest = {"best": self.best.tolist(), "best_score": self.best_score, "start_score": self.start_score}
-        return {"evolution": evolution, **rest, "history": list(self.history)}
+        best = {"best": self.best.tolist(), "best_values": self.best_values.tolist()}
+        return {"evolution": evolution, **best, "start_score": self.start_score, "history": list(self.history)}
 
     @classmethod
     def from_document(cls, document: dict[str, Any]) -> "SearchState":
@@ -77,7 +84,7 @@ class SearchState:
         return cls(
             Evolution(**fields),
             np.array(document["best"], np.float64),
-            float(document["best_score"]),
+            np.array(document["best_values"], np.float64),
             float(document["start_score"]),
             tuple(document["history"]),
         )
@@ -90,8 +97,8 @@ def _plain(value: object) -> object:
 def begin(tunable: Tunable, source: Source, settings: SearchSettings, scorer: Scorer) -> SearchState:
     """Return a search that has only seen its start."""
     start = tunable.space.encode(np.array(tunable.space.start))
-    score = float(_validate(tunable, source, settings, scorer, start[None])[0])
-    return SearchState(Evolution.begin(start, settings.step), start, score, score)
+    values = _validate(tunable, source, settings, scorer, start)
+    return SearchState(Evolution.begin(start, settings.step), start, values, float(values.mean()))
 
 
 def advance(
@@ -106,19 +113,20 @@ def advance(
     candidates = state.evolution.sample(rng, settings.population)
     indices = range(generation * settings.situations, (generation + 1) * settings.situations)
     own, parameters = source.admitting(tunable.admissions), _parameters(tunable, candidates)
-    scores = scorer.score(own, indices, tunable.picker.name, parameters).values().mean(axis=0)
-    state = replace(state, evolution=state.evolution.updated(candidates, scores))
+    values = scorer.score(own, indices, tunable.picker.name, parameters).values()
+    usual = values.mean(axis=1, keepdims=True)
+    state = replace(state, evolution=state.evolution.updated(candidates, _gain(values, usual)))
     row = {
         "generation": float(generation + 1),
-        "mean_score": float(scores.mean()),
-        "top_score": float(scores.max()),
+        "mean_score": float(values.mean()),
+        "top_score": float(values.mean(axis=0).max()),
         "step": state.evolution.step,
     }
     if (generation + 1) % settings.validate_every == 0:
-        validated = float(_validate(tunable, source, settings, scorer, state.evolution.mean[None])[0])
-        if validated > state.best_score:
-            state = replace(state, best=state.evolution.mean, best_score=validated)
-        row["validation_score"] = validated
+        validated = _validate(tunable, source, settings, scorer, state.evolution.mean)
+        if _gain(validated[:, None], state.best_values[:, None])[0] > 0.0:
+            state = replace(state, best=state.evolution.mean, best_values=validated)
+        row["validation_score"] = float(validated.mean())
     row["best_score"] = state.best_score
     return replace(state, history=(*state.history, row))
 
@@ -127,13 +135,18 @@ def _parameters(tunable: Tunable, coordinates: Floats) -> Floats:
     return np.array([tunable.parameters(tunable.space.decode(row)) for row in coordinates])
 
 
+def _gain(values: Floats, others: Floats) -> Floats:
+    """Return by how much scores, [S, P], are better than others, on average over S situations, [P]."""
+    return np.asarray(np.clip(values - others, -_MOST_IN_ONE, _MOST_IN_ONE).mean(axis=0))
+
+
 def _validate(
     tunable: Tunable, source: Source, settings: SearchSettings, scorer: Scorer, coordinates: Floats
 ) -> Floats:
+    """Return the score of one set of parameters in each of the validation situations, [V]."""
     indices = range(_VALIDATION_FROM, _VALIDATION_FROM + settings.validation_situations)
-    own = source.admitting(tunable.admissions)
-    values = scorer.score(own, indices, tunable.picker.name, _parameters(tunable, coordinates)).values()
-    return np.asarray(values.mean(axis=0))
+    own, parameters = source.admitting(tunable.admissions), _parameters(tunable, coordinates[None])
+    return scorer.score(own, indices, tunable.picker.name, parameters).values()[:, 0]
 
 
 def found(tunable: Tunable, state: SearchState) -> Picker:

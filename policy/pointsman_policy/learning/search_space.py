@@ -91,6 +91,7 @@ IMPACT_GREEDY_BOUNDS: Mapping[str, tuple[float, float, bool]] = {
     "pessimism": (0.7, 1.7, True),
     "spread": (0.05, 0.9, True),
     "length_spread": (0.05, 1.5, False),
+    "crowding": (0.0, 8.0, False),
 }
 _MUST_SERVE_ONLY = ("waste",)
 _MAY_DROP_ONLY = ("threshold",)

@@ -152,6 +152,18 @@ class TrainingRun:
         self.log.add(rounds, values)
         self.progress(self.share, line)
 
+    def description(self) -> dict[str, str]:
+        """Return where the policy comes from, for its manifest: the command that makes it and what it took."""
+        plan = self.plan
+        command = ["pointsman train", f"--agent {plan.agent}", f"--seed {plan.seed}", f"--rounds {self._rounds}"]
+        command += [f"--scenario {path.name}" for path in plan.scenarios]
+        return {
+            "command": " ".join(command),
+            "data": "made-up situations" + (" and the scenarios, half and half" if plan.scenarios else ""),
+            "rounds": str(self._rounds),
+            "minutes": f"{self.seconds / 60:.1f}",
+        }
+
     def save(self, state: Mapping[str, Any], arrays: Arrays | None = None) -> None:
         """Write a checkpoint of all recorded rounds, in place of the one before.
 

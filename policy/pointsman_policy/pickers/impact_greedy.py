@@ -2,14 +2,16 @@
 
 For each expert e::
 
-    score_e = q_e * P_e  -  w * impact_e  -  Q * health_e * (price * work_e / W  +  waste * (1 - P_e) * yield_e / Y)
+    score_e = q_e * P_e  -  w * impact_e  -  Q * health_e * (price_e * work_e / W  +  waste * (1 - P_e) * yield_e / Y)
+    price_e = price * fill_e ** crowding
 
 q_e is the predicted quality and Q its mean over the experts, P_e the probability of meeting the objectives, impact_e
 the expected QoS lost among the requests already there, work_e the expert-seconds that the request takes and W those of
-a mean request. yield_e = q_e / work_e is what the expert earns per second, Y its mean over the experts: a request that
-will be late anyway should waste an expert that earns little, or one whose own requests are late already (health_e, the
-mean chance of those there, is then near 0). The best score is taken; one below the threshold, times Q, is shed where
-admission allows it.
+a mean request. fill_e is the number of requests on e over the most that it could serve in time: capacity has its price
+only where it is short, the more sharply the larger the crowding. yield_e = q_e / work_e is what the expert earns per
+second, Y its mean over the experts: a request that will be late anyway should waste an expert that earns little, or one
+whose own requests are late already (health_e, the mean chance of those there, is then near 0). The best score is taken;
+one below the threshold, times Q, is shed where admission allows it.
 
 Pessimism and spreads go to the latency estimates. All parameters are functions of the load: two tables, one for
 requests that must be served and one for those that may be shed, interpolated linearly and constant beyond their ends.
@@ -24,19 +26,20 @@ from pointsman_policy.latency.estimator import ESTIMATE, estimate
 from pointsman_policy.pickers.picker import Picker, allowed_count, best
 from pointsman_policy.state import DROP, RoutingState
 
-COLUMNS = ("load", "impact_weight", "price", "waste", "threshold", "pessimism", "spread", "length_spread")
+COLUMNS = ("load", "impact_weight", "price", "waste", "threshold", "pessimism", "spread", "length_spread", "crowding")
 _WIDTH = len(COLUMNS)
 _NEAR_TIE = 0.002
+_FULLEST = 1.5
 
 MUST_SERVE = (
-    (0.5, 1.1, 0.00, 0.5, 0.00, 0.95, 0.20, 0.80),
-    (0.9, 1.5, 0.04, 0.9, 0.00, 0.97, 0.25, 0.75),
-    (1.3, 1.6, 0.12, 1.8, 0.00, 1.00, 0.33, 0.80),
+    (0.5, 1.1, 0.00, 0.5, 0.00, 0.95, 0.20, 0.80, 0.0),
+    (0.9, 1.5, 0.04, 0.9, 0.00, 0.97, 0.25, 0.75, 0.0),
+    (1.3, 1.6, 0.12, 1.8, 0.00, 1.00, 0.33, 0.80, 0.0),
 )
 MAY_DROP = (
-    (0.5, 1.0, 0.00, 0.0, 0.30, 0.95, 0.15, 0.80),
-    (0.9, 1.5, 0.02, 0.0, 0.40, 0.96, 0.25, 0.75),
-    (1.3, 1.2, 0.10, 0.0, 0.35, 1.01, 0.30, 1.00),
+    (0.5, 1.0, 0.00, 0.0, 0.30, 0.95, 0.15, 0.80, 0.0),
+    (0.9, 1.5, 0.02, 0.0, 0.40, 0.96, 0.25, 0.75, 0.0),
+    (1.3, 1.2, 0.10, 0.0, 0.35, 1.01, 0.30, 1.00, 0.0),
 )
 
 
@@ -61,7 +64,8 @@ def interpolate(tables: npt.NDArray[np.float64], width: int, load: float, may_dr
     share = 0.0
     if table[high, 0] > table[low, 0]:
         share = min(max((load - table[low, 0]) / (table[high, 0] - table[low, 0]), 0.0), 1.0)
-    return table[low] * (1.0 - share) + table[high] * share
+    row: npt.NDArray[np.float64] = table[low] * (1.0 - share) + table[high] * share
+    return row
 
 
 @compiled
@@ -79,7 +83,7 @@ def score_experts(
         estimates: ESTIMATE rows, [E].
         scores: [E]; is written.
     """
-    impact_weight, price, waste = row[1], row[2], row[3]
+    impact_weight, price, waste, crowding = row[1], row[2], row[3], row[8]
     allowed = allowed_count(state)
     mean_yield = 0.0
     mean_quality = 0.0
@@ -91,6 +95,7 @@ def score_experts(
         one = estimates[e]
         quality = state.candidate[e].predicted_quality
         taken = price * one.work_seconds / max(state.request[0].mean_work_seconds, 1e-9)
+        taken *= min(one.fill_ratio, _FULLEST) ** crowding
         wasted = waste * (1.0 - one.slo_probability) * quality / one.work_seconds / max(mean_yield, 1e-9)
         cost = mean_quality * one.health * (taken + wasted)
         scores[e] = quality * one.slo_probability - impact_weight * one.impact - cost

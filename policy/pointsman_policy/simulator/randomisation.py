@@ -11,8 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from pointsman_policy.latency.profiles import IterationTimeCoefficients, capacity_requests_per_second
+from pointsman_policy.simulator.changes import Change
 from pointsman_policy.simulator.random_answers import draw_lengths_and_quality, predict
 from pointsman_policy.simulator.random_arrivals import draw_arrivals
+from pointsman_policy.simulator.random_changes import draw_changes
 from pointsman_policy.simulator.random_fleets import RandomFleet, draw_beliefs, draw_fleet
 from pointsman_policy.simulator.random_objectives import draw_objectives
 from pointsman_policy.simulator.simulation import Fleet, Requests, Visibility
@@ -24,7 +26,7 @@ _MOST_IN_FLIGHT_SHARE = 1 / 10
 """Of a run's requests, at most so many run at once: a run is then several times as long as a request."""
 _FRESH_CHANCE = 0.15
 _PROMPT_TELEMETRY_CHANCE = 0.5
-_MEAN_EXPERTS = 4.0
+_MEAN_EXPERTS = 3.0
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,8 @@ class Distribution:
     """That believed coefficients are not the true ones."""
     belief_factors: tuple[float, float] = (0.6, 1.5)
     """A wrong belief's common factor, least and greatest; log-uniform."""
+    change_chance: float = 0.2
+    """That an expert slows down, gets lost or is added during the run."""
     telemetry_seconds: float = 5.0
     """Longest interval between load samples, and their longest delay."""
 
@@ -58,7 +62,7 @@ def draw_situation(rng: np.random.Generator, distribution: Distribution = Distri
 
     Each kind of quantity has a generator of its own, so that changing one does not disturb the others.
     """
-    chances, fleets, answering, predicting, targets, timing, seeing = rng.spawn(7)
+    chances, fleets, answering, predicting, targets, timing, seeing, changing = rng.spawn(8)
     count = distribution.requests
     experts = _draw_expert_count(chances, distribution.experts)
     load = float(chances.uniform(*distribution.loads))
@@ -74,6 +78,10 @@ def draw_situation(rng: np.random.Generator, distribution: Distribution = Distri
     mean_output = answers.output_tokens.mean(axis=0)[fleet.model]
     objectives = draw_objectives(targets, count, fleet.coefficients, mean_prompt, mean_output)
     rate = load * _capacity(fleet, mean_prompt, mean_output, _mean_token_seconds(objectives))
+    arrivals = draw_arrivals(timing, count, rate)
+    changes: tuple[Change, ...] = ()
+    if changing.random() < distribution.change_chance:
+        changes = draw_changes(changing, experts, float(arrivals[-1]))
     believed = draw_beliefs(seeing, fleet.coefficients, distribution.belief_factors if wrong else None)
     return Situation(
         name=f"{experts} experts, load {load:.2f}, {admission}",
@@ -85,7 +93,7 @@ def draw_situation(rng: np.random.Generator, distribution: Distribution = Distri
             quality_prior=predictions.quality.mean(axis=0)[fleet.model],
         ),
         requests=Requests(
-            arrival_at=draw_arrivals(timing, count, rate),
+            arrival_at=arrivals,
             prompt_tokens=answers.prompt_tokens,
             output_tokens=np.ascontiguousarray(answers.output_tokens[:, fleet.model]),
             predicted_quality=predictions.quality[:, fleet.model].astype(np.float32, order="C"),
@@ -98,6 +106,7 @@ def draw_situation(rng: np.random.Generator, distribution: Distribution = Distri
         visibility=_draw_visibility(seeing, distribution.telemetry_seconds),
         admission=admission,
         load=load,
+        changes=changes,
     )
 
 

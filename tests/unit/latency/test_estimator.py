@@ -6,7 +6,7 @@ from typing import TypeAlias
 import numpy as np
 import pytest
 
-from pointsman_policy.latency.estimator import estimate_all, estimates, normal_cdf, tightest, work_seconds
+from pointsman_policy.latency.estimator import estimate_all, estimates, full_batch, normal_cdf, tightest, work_seconds
 from pointsman_policy.latency.profiles import IterationTimeCoefficients, capacity_requests_per_second
 from pointsman_policy.ledger import new_ledger, open_entry
 from pointsman_policy.reckoning import BELIEF, new_loads, note_prefill, reckon
@@ -286,6 +286,16 @@ def test_work_is_the_inverse_of_the_capacity(limit: float, maximum_running: int,
 def test_the_estimate_holds_the_work_of_the_tightest_objective() -> None:
     state = state_of(tpot=0.025, ntpot=0.03)
     assert estimate_of(state)["work_seconds"] == pytest.approx(work_seconds(state, 0, 200.0, 100.0, 0.025), rel=1e-6)
+
+
+def test_an_expert_is_full_with_as_many_requests_as_keep_the_objectives() -> None:
+    state = state_of(ntpot=0.03)
+    most = full_batch(state, 0, 200.0, 100.0, 0.03)
+    assert 1.0 < most < 200.0
+    state.expert[0]["running_request_count"] = most / 4
+    state.expert[0]["waiting_request_count"] = most / 4
+    assert estimate_of(state)["fill_ratio"] == pytest.approx(0.5, rel=1e-5)
+    assert full_batch(state, 0, 200.0, 100.0, 1e-6) == 1.0
 
 
 def test_the_normal_distribution_is_the_standard_one() -> None:

@@ -76,6 +76,17 @@ def test_the_price_is_for_the_share_of_a_mean_requests_work(make_state: MakeStat
     assert scores.tolist() == pytest.approx([0.45, 0.5 - 0.05 * work[1] / work[0]], abs=1e-5)
 
 
+def test_a_crowded_experts_price_is_that_of_a_full_one(make_state: MakeState) -> None:
+    state = make_state(2, expert={"running_request_count": (4, 8), "running_remaining_tokens": (200, 400)})
+    state = priced(state)
+    fill = estimates(state)["fill_ratio"]
+    assert fill.tolist() == pytest.approx([0.5, 1.0])
+    scores = greedy({"load": 1.0, "price": 0.1, "crowding": 2.0}).pick(state, 0.5).scores
+    assert scores.tolist() == pytest.approx([0.5 - 0.05 * 0.25, 0.45], abs=1e-5)
+    idle = make_state(2)
+    assert greedy({"load": 1.0, "price": 0.1, "crowding": 2.0}).pick(idle, 0.5).scores.tolist() == [0.5, 0.5]
+
+
 def with_runner_on(state: RoutingState, expert: int) -> RoutingState:
     """Let a long request that is just in time run on an expert."""
     state.expert[expert]["running_request_count"] = 1

@@ -87,6 +87,18 @@ def test_beliefs_are_wrong_as_often_and_as_far_as_asked() -> None:
     assert np.array_equal(exact.coefficients, exact.believed_coefficients)
 
 
+def test_experts_change_now_and_then(situations: list[Situation]) -> None:
+    kinds = Counter(change.kind for situation in situations for change in situation.changes)
+    assert set(kinds) == {"pace", "lost", "added"}
+    changing = [situation for situation in situations if situation.changes]
+    assert 0.1 < len(changing) / COUNT < 0.3
+    for situation in changing:
+        run = run_situation(situation, PICKERS["ShortestQueue"], np.random.default_rng(0))
+        assert qos(situation, run).max() <= 1
+    still = Distribution(requests=20, change_chance=0.0)
+    assert not any(draw_situation(np.random.default_rng(seed), still).changes for seed in range(20))
+
+
 def test_replicas_of_a_model_give_the_same_answer(situations: list[Situation]) -> None:
     doubled = 0
     for situation in situations:
