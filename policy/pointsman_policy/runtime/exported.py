@@ -138,7 +138,7 @@ def read_exported_policy(folder: Path) -> ExportedPolicy:
     source = str(folder / MANIFEST)
     value = _read_manifest(folder)
     manifest = parse(_Manifest, value, source)
-    if _digest(value) != manifest.digest:
+    if manifest_digest(value) != manifest.digest:
         raise DocumentError(source, "was changed after its export (its digest differs); copy or export it again")
     _check_tables(source, manifest)
     policy = ExportedPolicy(
@@ -185,10 +185,10 @@ def _document(policy: ExportedPolicy, weights_digest: str) -> dict[str, Any]:
         "training": dict(policy.training),
         "scores": {name: float(value) for name, value in policy.scores.items()},
     }
-    return {**document, "digest": _digest(document)}
+    return {**document, "digest": manifest_digest(document)}
 
 
-def _digest(document: Mapping[str, Any]) -> str:
+def manifest_digest(document: Mapping[str, Any]) -> str:
     """Return the digest of a manifest, which includes that of the weights."""
     kept = {name: value for name, value in document.items() if name != "digest"}
     return hashlib.sha256(json.dumps(kept, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

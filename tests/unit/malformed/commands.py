@@ -106,7 +106,7 @@ CASES = (
     Case(
         "a picker that does not exist",
         "bench sim --scenario scenario.yaml --picker ImpactGready",
-        "2: --picker: no picker is named 'ImpactGready'; choose from ImpactGreedy, LeastKv, "
+        "2: --picker: no picker is named 'ImpactGready'; choose from HanActor, ImpactGreedy, LeastKv, "
         "PowerOfTwo, QualityFirst, Random, RoundRobin, ShortestQueue, SloFilteredQuality, "
         "StaticPrior, WeightedScore",
     ),
@@ -133,7 +133,7 @@ CASES = (
     Case(
         "a demo of a picker that does not exist",
         "demo --picker Fastest",
-        "2: --picker: no picker is named 'Fastest'; choose from ImpactGreedy, LeastKv, "
+        "2: --picker: no picker is named 'Fastest'; choose from HanActor, ImpactGreedy, LeastKv, "
         "PowerOfTwo, QualityFirst, Random, RoundRobin, ShortestQueue, SloFilteredQuality, "
         "StaticPrior, WeightedScore",
     ),
@@ -141,6 +141,17 @@ CASES = (
         "a demo on scores without prompts",
         "demo --scores scores.csv",
         "2: --scores: the demo needs scores and the prompts they belong to; give --prompts as well",
+    ),
+    Case(
+        "a trained policy that does not exist",
+        "router --policy policy.yaml --experts experts.yaml --trained-policy absent",
+        "2: absent/manifest.json: cannot be read (No such file or directory); "
+        "give a folder written by `pointsman train`",
+    ),
+    Case(
+        "a file in place of a trained policy's folder",
+        "bench sim --scenario scenario.yaml --trained-policy scores.csv",
+        "2: scores.csv/manifest.json: cannot be read (Not a directory); give a folder written by `pointsman train`",
     ),
     Case("no load", "demo --load 0", "2: Invalid value for '--load': …0.01…"),
 )

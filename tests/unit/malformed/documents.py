@@ -119,7 +119,7 @@ POLICY_FILE = Surface(
             "a picker that does not exist",
             policy("ImpactGreedy", "ImpactGready"),
             "policy.yaml: spec.picker.name: no picker is called 'ImpactGready'; did you mean "
-            "ImpactGreedy? there are ImpactGreedy, LeastKv, PowerOfTwo, QualityFirst, Random, "
+            "ImpactGreedy? there are HanActor, ImpactGreedy, LeastKv, PowerOfTwo, QualityFirst, Random, "
             "RoundRobin, ShortestQueue, SloFilteredQuality, StaticPrior, WeightedScore",
         ),
         Case(

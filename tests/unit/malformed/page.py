@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from tests.unit.malformed import calls, commands, documents, quality, requests, tables, telemetry
+from tests.unit.malformed import calls, commands, documents, policies, quality, requests, tables, telemetry
 from tests.unit.malformed.case import Case, Surface
 
 SURFACES: tuple[Surface, ...] = (
@@ -15,6 +15,7 @@ SURFACES: tuple[Surface, ...] = (
     quality.PROMPTS_FILE,
     quality.MIX_INSTRUCT_FILE,
     quality.SCENARIO_FILE,
+    policies.EXPORTED_POLICY,
     requests.BODIES,
     requests.HEADERS,
     requests.EXT_PROC,
