@@ -14,7 +14,7 @@ from rich.text import Text
 
 from pointsman_operator.cli.bench_sim import make_folder
 from pointsman_policy.errors import DocumentError
-from pointsman_policy.evaluation.contestants import line_up
+from pointsman_policy.evaluation.contestants import SUBJECTS, line_up
 from pointsman_policy.evaluation.materials import measured, packaged
 from pointsman_policy.evaluation.policies import SuitePlan, SuiteRun, default_processes, run_suite
 from pointsman_policy.evaluation.preparation import prepare
@@ -26,6 +26,8 @@ from pointsman_policy.evaluation.targets import check_targets
 from pointsman_policy.evaluation.tuning import TunedRules, read_tuned, tune_rules, write_tuned
 from pointsman_policy.learning.scoring import scorer
 from pointsman_policy.learning.search import SearchSettings
+from pointsman_policy.pickers.picker import Picker
+from pointsman_policy.pickers.trained import load_picker
 from pointsman_policy.simulator.randomisation import Distribution
 
 _ROOM_FOR_DETAILS = 130
@@ -45,6 +47,8 @@ class PoliciesOptions:
     """In each run."""
     tuned_peers: Path | None
     """File of tuned parameters."""
+    trained: tuple[str, ...]
+    """NAME=FOLDER of exported policies that run too."""
     tune_minutes: float
     """Time to tune each rule before the suite; 0 = do not."""
     processes: int
@@ -67,9 +71,10 @@ def bench_policies(options: PoliciesOptions, console: Console) -> bool:
     scenarios = _chosen(suite(materials, options.requests), options.scenarios)
     _check_seeds(options.seeds)
     make_folder(options.out)
+    trained = _trained(options.trained)
     processes = options.processes or default_processes()
     tuned = _tuned(options, processes, console)
-    contestants = line_up(None if tuned is None else tuned.parameters)
+    contestants = line_up(None if tuned is None else tuned.parameters, trained)
     with console.status("reading scenarios, fitting predictors"):
         prepared = prepare(scenarios, materials.folder)
     plan = SuitePlan(scenarios, prepared, contestants, tuple(dict.fromkeys(options.seeds)))
@@ -104,6 +109,20 @@ def _chosen(scenarios: Sequence[SuiteScenario], names: Sequence[str]) -> tuple[S
 def _check_seeds(seeds: Sequence[int]) -> None:
     if not seeds or min(seeds) < 0:
         raise DocumentError("--seeds", "must be one or more integers of at least 0, such as 1,2,3")
+
+
+def _trained(options: Sequence[str]) -> dict[str, Picker]:
+    """Return the pickers of NAME=FOLDER options by name."""
+    trained: dict[str, Picker] = {}
+    taken = {one.name for one in line_up()} - set(SUBJECTS)
+    for option in options:
+        name, equals, folder = option.partition("=")
+        if not (name and equals and folder):
+            raise DocumentError("--trained-policy", f"must be NAME=FOLDER, not {option!r}")
+        if name in taken or name in trained:
+            raise DocumentError("--trained-policy", f"the name {name!r} is taken; choose another one")
+        trained[name] = load_picker(Path(folder))
+    return trained
 
 
 def _tuned(options: PoliciesOptions, processes: int, console: Console) -> TunedRules | None:

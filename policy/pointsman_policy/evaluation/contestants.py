@@ -19,15 +19,23 @@ Role = Literal["subject", "peer", "other", "constant", "reference", "ablation"]
 """subject: a policy of this project; peer: another project's rule that it must beat; other: a rule for comparison;
 constant: a subject whose parameters do not follow the load; reference: a subject that knows more than it can;
 ablation: a subject without one of its parts."""
-Knowledge = Literal["predicted", "true lengths", "clairvoyant", "model means"]
+Knowledge = Literal["predicted", "true lengths", "clairvoyant", "model means", "snapshots"]
 """predicted: what the scenario's predictor says; true lengths: also the true answer lengths; clairvoyant: also the true
-qualities, exact beliefs and fresh state; model means: only each model's mean quality and length."""
+qualities, exact beliefs and fresh state; model means: only each model's mean quality and length; snapshots: the state
+as it was when the last load sample came, not moved on by dead reckoning."""
 
 PEERS = ("StaticPrior", "WeightedScore", "SloFilteredQuality", "QualityFirst", "PowerOfTwo")
-SUBJECTS = tuple(name for name in ("HanActor", "ImpactGreedy") if name in PICKERS)
-"""Best first: the targets are the first one's."""
+SUBJECTS = ("HanActor", "ImpactGreedy")
+"""Best first: the targets are those of the first one that is there."""
 CONSTANT = "ImpactGreedy, constant"
 """ImpactGreedy whose parameters do not follow the load."""
+_VARIANTS: tuple[tuple[str, Role, Knowledge], ...] = (
+    ("true lengths", "reference", "true lengths"),
+    ("clairvoyant", "reference", "clairvoyant"),
+    ("no predictor", "ablation", "model means"),
+    ("no dead reckoning", "ablation", "snapshots"),
+)
+"""Of the first subject: how they are called, their role and their knowledge."""
 _FRESH = Visibility(telemetry_interval=0.0, telemetry_delay=0.0, outcome_delay=0.0, progress_interval=0.0)
 
 
@@ -46,33 +54,37 @@ class Contestant:
 def line_up(
     tuned: Mapping[str, Sequence[float]] | None = None, trained: Mapping[str, Picker] | None = None
 ) -> tuple[Contestant, ...]:
-    """Return everyone who runs.
+    """Return everyone who runs, the first subject first.
 
     Args:
         tuned: Parameters from a search, by name: of peers, which run beside the defaults, and of `CONSTANT`, whose
             they become.
-        trained: Further policies by the name to show; they count as ablations of the first subject.
+        trained: Further policies by name. One with a subject's name takes its place; the others count as ablations of
+            the first subject.
     """
-    first = SUBJECTS[0]
-    contestants = [Contestant(name, PICKERS[name], "subject") for name in SUBJECTS]
-    contestants += [Contestant(name, PICKERS[name], "peer") for name in PEERS]
+    tuned, trained = tuned or {}, trained or {}
+    pickers = {**PICKERS, **{name: picker for name, picker in trained.items() if name in SUBJECTS}}
+    subjects = [name for name in SUBJECTS if name in pickers]
+    first = subjects[0]
+    contestants = [Contestant(name, pickers[name], "subject") for name in subjects]
+    contestants += [Contestant(name, pickers[name], "peer") for name in PEERS]
     for name in PEERS:
-        if tuned is not None and name in tuned:
-            picker = dataclasses.replace(PICKERS[name], parameters=tuple(tuned[name]))
+        if name in tuned:
+            picker = dataclasses.replace(pickers[name], parameters=tuple(tuned[name]))
             contestants.append(Contestant(f"{name} (tuned)", picker, "peer", of=name))
-    contestants.append(_constant((tuned or {}).get(CONSTANT)))
-    known = {*SUBJECTS, *PEERS}
-    contestants += [Contestant(name, PICKERS[name], "other") for name in PICKERS if name not in known]
-    for knowledge in ("true lengths", "clairvoyant"):
-        contestants.append(Contestant(f"{first}, {knowledge}", PICKERS[first], "reference", knowledge, first))
-    contestants.append(Contestant(f"{first}, no predictor", PICKERS[first], "ablation", "model means", first))
-    contestants += [Contestant(name, picker, "ablation", of=first) for name, picker in (trained or {}).items()]
+    contestants.append(_constant(pickers["ImpactGreedy"], tuned.get(CONSTANT)))
+    known = {*subjects, *PEERS}
+    contestants += [Contestant(name, pickers[name], "other") for name in pickers if name not in known]
+    for suffix, role, knowledge in _VARIANTS:
+        contestants.append(Contestant(f"{first}, {suffix}", pickers[first], role, knowledge, first))
+    contestants += [
+        Contestant(name, picker, "ablation", of=first) for name, picker in trained.items() if name not in SUBJECTS
+    ]
     return tuple(contestants)
 
 
-def _constant(parameters: Sequence[float] | None) -> Contestant:
+def _constant(picker: Picker, parameters: Sequence[float] | None) -> Contestant:
     """Return ImpactGreedy with parameters that are the same at every load; default: its tables' middle row."""
-    picker = PICKERS["ImpactGreedy"]
     if parameters is None:
         rows = np.reshape(picker.parameters, (2, -1, len(impact_greedy.COLUMNS)))
         parameters = rows[:, rows.shape[1] // 2].ravel().tolist()
@@ -89,6 +101,9 @@ def situation_for(contestant: Contestant, scenario: Scenario, load: float, seed:
     situation = situation_from_scenario(scenario, load, seed)
     if contestant.knowledge == "predicted":
         return situation
+    if contestant.knowledge == "snapshots":
+        visibility = dataclasses.replace(situation.visibility, dead_reckoning=False)
+        return dataclasses.replace(situation, visibility=visibility)
     requests = situation.requests._replace(predicted_output_tokens=situation.requests.output_tokens.astype(np.float32))
     if contestant.knowledge == "true lengths":
         return dataclasses.replace(situation, requests=requests)

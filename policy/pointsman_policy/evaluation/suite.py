@@ -188,13 +188,13 @@ def _requests(builder: _Builder) -> tuple[SuiteScenario, ...]:
 def _telemetry(builder: _Builder) -> tuple[SuiteScenario, ...]:
     fresh = {"telemetry": {"intervalMilliseconds": 0}}
     bursty = {"kind": "bursty", "coefficientOfVariation": 3, "trace": builder.materials.conversation}
-    stale = {"telemetry": {"intervalMilliseconds": 1_000, "delayMilliseconds": 5_000}}
+    stale = {"telemetry": {"intervalMilliseconds": 5_000, "delayMilliseconds": 2_500}}
     return (
         builder.one("telemetry", FRESH, "Exact load samples at every decision.", fresh),
         builder.one(
             "telemetry",
             "stale 5 s",
-            "Load samples reach the router 5 s late.",
+            "Load samples are 2.5 to 7.5 s old.",
             stale,
             adverse="stale",
             reference=FRESH,

@@ -40,6 +40,7 @@ CLOCK = np.dtype(
         ("telemetry_delay", np.float64),
         ("outcome_delay", np.float64),
         ("progress_interval", np.float64),
+        ("dead_reckoning", np.bool_),
     ]
 )
 
@@ -135,12 +136,14 @@ def arrive(
     for x in range(notes.selection.shape[0]):
         if notes.seen_ends[x] < engine.expert[x].finished_count:
             _learn_ends(engine, requests, ledger, notes, x, now - clock.outcome_delay, whole)
-    if samples.seen[0] < samples.taken[0]:
+    seen = samples.seen[0]
+    if seen < samples.taken[0]:
         _learn_samples(engine, ledger, samples, notes, now)
     allowed = _write_request(requests, notes, i, state)
     if whole:
         _learn_progress(engine, ledger, notes, now)
-        reckon(ledger, notes.beliefs, notes.loads, notes.selection, now, state)
+        if clock.dead_reckoning or samples.seen[0] > seen or notes.arrivals[0].count == 0:
+            reckon(ledger, notes.beliefs, notes.loads, notes.selection, now, state)
         count_arrival(notes.arrivals, now, state)
     else:
         _count(ledger, notes, state)

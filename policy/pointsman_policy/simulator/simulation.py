@@ -42,6 +42,8 @@ class Visibility:
     """Between reports on a running answer."""
     discovery_delay: float = 1.0
     """From an expert's loss or addition to the router."""
+    dead_reckoning: bool = True
+    """Whether the router moves its picture on to each decision; otherwise it is that of the last sample's coming."""
 
 
 @dataclass(frozen=True)
@@ -190,7 +192,7 @@ def new_world(
     clock = np.zeros(1, CLOCK)
     clock["next_sample_at"] = 0.0 if visibility.telemetry_interval > 0.0 else np.inf
     clock["next_event_at"] = events["at"][0] if len(events) else np.inf
-    for name in ("telemetry_interval", "telemetry_delay", "outcome_delay", "progress_interval"):
+    for name in ("telemetry_interval", "telemetry_delay", "outcome_delay", "progress_interval", "dead_reckoning"):
         clock[name] = getattr(visibility, name)
     return World(
         engine=engine,
@@ -238,6 +240,25 @@ def stacked_states(count: int, experts: int) -> RoutingState:
     return RoutingState(*(np.zeros((count, *array.shape), array.dtype) for array in one))
 
 
+def run_of(world: World, chosen: npt.NDArray[np.int64], wall_seconds: float) -> Run:
+    """Return what happened in a world.
+
+    Args:
+        world: Where everything has ended.
+        chosen: Expert, or DROP, for each request, [n].
+        wall_seconds: How long that took to compute.
+    """
+    request, expert = world.engine.request, world.engine.expert
+    return Run(
+        expert=chosen,
+        first_token_at=request["first_token_at"],
+        finished_at=request["finished_at"],
+        busy_seconds=expert["busy_seconds"],
+        preemption_count=int(expert["preemption_count"].sum()),
+        wall_seconds=wall_seconds,
+    )
+
+
 def _follow(
     world: World,
     picker: Picker,
@@ -254,14 +275,7 @@ def _follow(
     parameters = np.asarray(picker.parameters, np.float64)
     started = time.perf_counter()
     _run(world, pointer, parameters, whole, uniforms, sampled, forced, states, chosen)
-    run = Run(
-        expert=chosen,
-        first_token_at=world.engine.request["first_token_at"],
-        finished_at=world.engine.request["finished_at"],
-        busy_seconds=world.engine.expert["busy_seconds"],
-        preemption_count=int(world.engine.expert["preemption_count"].sum()),
-        wall_seconds=time.perf_counter() - started,
-    )
+    run = run_of(world, chosen, time.perf_counter() - started)
     return Recording(states, np.flatnonzero(sampled), run)
 
 

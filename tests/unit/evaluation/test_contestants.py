@@ -1,12 +1,16 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
-from pointsman_policy.evaluation.contestants import CONSTANT, PEERS, SUBJECTS, Contestant, line_up, situation_for
+from pointsman_policy.evaluation.contestants import CONSTANT, PEERS, Contestant, line_up, situation_for
 from pointsman_policy.evaluation.materials import packaged
 from pointsman_policy.evaluation.preparation import prepare
 from pointsman_policy.evaluation.suite import suite
 from pointsman_policy.pickers.registry import PICKERS
 from pointsman_policy.simulator.scenario import Scenario
+
+FIRST = line_up()[0].name
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +33,7 @@ def test_every_picker_runs_once_as_itself() -> None:
 def test_peers_subjects_and_references_have_their_roles() -> None:
     roles = {one.name: one.role for one in line_up()}
     assert {name for name, role in roles.items() if role == "peer"} == set(PEERS)
-    assert {name for name, role in roles.items() if role == "subject"} == set(SUBJECTS)
+    assert roles[FIRST] == roles["ImpactGreedy"] == "subject"
     assert roles[CONSTANT] == "constant"
     assert [one.knowledge for one in line_up() if one.role == "reference"] == ["true lengths", "clairvoyant"]
 
@@ -59,8 +63,7 @@ def test_what_happens_is_the_same_whatever_a_contestant_knows(scenario: Scenario
 
 
 def test_true_lengths_are_all_that_is_added(scenario: Scenario) -> None:
-    first = SUBJECTS[0]
-    plain, told = (situation_for(who(name), scenario, 0.9, 1) for name in (first, f"{first}, true lengths"))
+    plain, told = (situation_for(who(name), scenario, 0.9, 1) for name in (FIRST, f"{FIRST}, true lengths"))
     np.testing.assert_array_equal(told.requests.predicted_output_tokens, told.requests.output_tokens)
     assert not np.array_equal(plain.requests.predicted_output_tokens, plain.requests.output_tokens)
     np.testing.assert_array_equal(told.requests.predicted_quality, plain.requests.predicted_quality)
@@ -69,7 +72,7 @@ def test_true_lengths_are_all_that_is_added(scenario: Scenario) -> None:
 
 
 def test_the_clairvoyant_knows_everything(scenario: Scenario) -> None:
-    told = situation_for(who(f"{SUBJECTS[0]}, clairvoyant"), scenario, 0.9, 1)
+    told = situation_for(who(f"{FIRST}, clairvoyant"), scenario, 0.9, 1)
     np.testing.assert_array_equal(told.requests.predicted_output_tokens, told.requests.output_tokens)
     np.testing.assert_allclose(told.requests.predicted_quality, told.quality)
     np.testing.assert_array_equal(told.fleet.believed_coefficients, told.fleet.coefficients)
@@ -77,6 +80,22 @@ def test_the_clairvoyant_knows_everything(scenario: Scenario) -> None:
 
 
 def test_without_a_predictor_every_request_looks_alike(scenario: Scenario) -> None:
-    told = situation_for(who(f"{SUBJECTS[0]}, no predictor"), scenario, 0.9, 1)
+    told = situation_for(who(f"{FIRST}, no predictor"), scenario, 0.9, 1)
     assert (told.requests.predicted_quality == told.requests.predicted_quality[:1]).all()
     assert (told.requests.predicted_output_tokens == told.requests.predicted_output_tokens[:1]).all()
+
+
+def test_without_dead_reckoning_only_that_is_missing(scenario: Scenario) -> None:
+    plain, told = (situation_for(who(name), scenario, 0.9, 1) for name in (FIRST, f"{FIRST}, no dead reckoning"))
+    assert plain.visibility.dead_reckoning
+    assert not told.visibility.dead_reckoning
+    assert told.visibility.telemetry_interval == plain.visibility.telemetry_interval
+
+
+def test_a_trained_policy_takes_its_subjects_place_or_runs_as_an_ablation() -> None:
+    other = dataclasses.replace(PICKERS["ImpactGreedy"], version="other")
+    contestants = {one.name: one for one in line_up(trained={"ImpactGreedy": other, "without graph": other})}
+    assert contestants["ImpactGreedy"].picker.version == "other"
+    assert contestants[CONSTANT].picker.version == "other"
+    assert contestants["without graph"].role == "ablation"
+    assert contestants["without graph"].of == FIRST

@@ -10,12 +10,13 @@ from rich.console import Console
 from pointsman_operator.cli import bench_policies as command
 from pointsman_operator.cli.bench_policies import PoliciesOptions
 from pointsman_policy.errors import DocumentError
-from pointsman_policy.evaluation.contestants import SUBJECTS, line_up
+from pointsman_policy.evaluation.contestants import line_up
 from pointsman_policy.evaluation.materials import packaged
 from pointsman_policy.evaluation.policies import SuitePlan, SuiteRun, in_order, run_suite
 from pointsman_policy.evaluation.preparation import prepare
 from pointsman_policy.evaluation.suite import suite
 
+FIRST = line_up()[0].name
 NAMES = ("poisson", "poisson, never drop")
 
 
@@ -31,6 +32,7 @@ def options(out: Path, **changes: object) -> PoliciesOptions:
         "seeds": (1,),
         "requests": 60,
         "tuned_peers": None,
+        "trained": (),
         "tune_minutes": 0.0,
         "processes": 1,
         "out": out,
@@ -42,7 +44,7 @@ def options(out: Path, **changes: object) -> PoliciesOptions:
 def plan() -> SuitePlan:
     materials = packaged()
     chosen = tuple(one for one in suite(materials, 60) if one.name in NAMES)
-    few = tuple(one for one in line_up() if one.name in ("ImpactGreedy", "PowerOfTwo", f"{SUBJECTS[0]}, clairvoyant"))
+    few = tuple(one for one in line_up() if one.name in ("ImpactGreedy", "PowerOfTwo", f"{FIRST}, clairvoyant"))
     return SuitePlan(chosen, prepare(chosen, materials.folder), few, (1, 2))
 
 
@@ -88,14 +90,15 @@ def test_the_command_writes_everything(tmp_path: Path, console: Console) -> None
     }
     assert len(document["rows"]) == 6 * len(line_up())
     assert {row["scenario"] for row in document["rows"]} == set(NAMES)
-    assert {target["policy"] for target in document["targets"]} == set(SUBJECTS)
+    subjects = {one.name for one in line_up() if one.role == "subject"}
+    assert {target["policy"] for target in document["targets"]} == subjects
     assert {one["name"] for one in document["contestants"]} == {one.name for one in line_up()}
     page = (out / "report.html").read_text("utf-8")
     assert "may drop: over the suite" in page
     assert page.count("<details>") == 2
     tables = (out / "tables.md").read_text("utf-8")
-    assert f"### Mean QoS of {SUBJECTS[0]} over that of its peers" in tables
-    drawing = (out / "figures" / f"ratios-{SUBJECTS[0]}.svg").read_text("utf-8")
+    assert f"### Mean QoS of {FIRST} over that of its peers" in tables
+    drawing = (out / "figures" / f"ratios-{FIRST}.svg").read_text("utf-8")
     assert drawing.startswith('<svg xmlns="http://www.w3.org/2000/svg"')
     printed = console.export_text()
     assert "6 of 6 workloads" in printed
@@ -141,6 +144,9 @@ def test_stopping_before_the_first_workload_writes_nothing(
         ({"seeds": (-1,)}, "--seeds: must be one or more integers"),
         ({"data": Path("nowhere")}, "--data: nowhere has no "),
         ({"tune_minutes": 1.0, "tuned_peers": Path("tuned.json")}, "--tune-minutes: tunes anew"),
+        ({"trained": ("HanActor",)}, "--trained-policy: must be NAME=FOLDER, not 'HanActor'"),
+        ({"trained": ("StaticPrior=folder",)}, "--trained-policy: the name 'StaticPrior' is taken"),
+        ({"trained": ("own=nowhere",)}, r"nowhere/manifest\.json: cannot be read"),
         ({"tuned_peers": Path("gone.json")}, r"gone\.json: cannot be read"),
     ],
 )

@@ -23,7 +23,7 @@ def test_the_suite_covers_what_it_promises() -> None:
     assert {document.arrivals.kind for document in documents.values()} == {"poisson", "bursty", "diurnal", "trace"}
     assert {document.belief_scale_percent for document in documents.values()} == {70, 100, 130}
     delays = {document.telemetry.delay_milliseconds for document in documents.values()}
-    assert {0, 5_000} <= delays
+    assert {0, 2_500} <= delays
     assert any(document.objective_classes for document in documents.values())
     assert len(SEEDS) >= 5
 

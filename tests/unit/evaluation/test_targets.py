@@ -3,12 +3,12 @@ import math
 import pytest
 from tests.unit.evaluation.made_up_suite import Quality, made_up, steady
 
-from pointsman_policy.evaluation.contestants import SUBJECTS, Contestant
+from pointsman_policy.evaluation.contestants import Contestant, line_up
 from pointsman_policy.evaluation.policies import Workload
 from pointsman_policy.evaluation.standings import Standings
 from pointsman_policy.evaluation.targets import Target, check_targets
 
-FIRST = SUBJECTS[0]
+FIRST = line_up()[0].name
 NAMES = ["poisson", "poisson, never drop", "chat", "fresh", "stale 5 s", "belief x0.7"]
 
 

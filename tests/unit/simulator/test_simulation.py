@@ -228,3 +228,16 @@ def test_nothing_to_route_is_no_error() -> None:
     run = run_of(PICKERS["ImpactGreedy"], requests_of(count=0))
     assert run.expert.shape == (0,)
     assert run.busy_seconds.tolist() == [0.0, 0.0, 0.0]
+
+
+def test_without_dead_reckoning_the_picture_changes_only_when_a_sample_comes() -> None:
+    requests = requests_of(count=200)
+    _, moved = recorded(requests, fleet_of(), Visibility(1.0, 0.5, 0.1, 1.0))
+    _, still = recorded(requests, fleet_of(), Visibility(1.0, 0.5, 0.1, 1.0, dead_reckoning=False))
+    samples = np.floor(requests.arrival_at - 0.5)
+    for number in np.unique(samples[samples >= 0]):
+        seen = still[samples == number]
+        assert (seen[:, :3] == seen[0, :3]).all()
+    assert len(np.unique(still[:, 1])) > 3
+    assert (np.diff(moved[:, 0]) > 0).sum() > (np.diff(still[:, 0]) > 0).sum()
+    assert still[:, 4].tolist() == list(range(200))
