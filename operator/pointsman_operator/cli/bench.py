@@ -60,8 +60,8 @@ def policies(
     trained_policy: Annotated[
         list[str] | None,
         typer.Option(
-            help="NAME=FOLDER written by `pointsman train`; HanActor or ImpactGreedy replaces the packaged one, any other "
-            "name runs beside it as an ablation; may be repeated."
+            help="NAME=FOLDER written by `pointsman train`: in place of HanActor or ImpactGreedy, or as an ablation "
+            "under any other name; may be repeated."
         ),
     ] = None,
     tune_minutes: Annotated[
@@ -99,6 +99,14 @@ def speed(
     with needs_extra("simulator"):
         from pointsman_policy.evaluation.speed import measure_speed, speed_table
     Console().print(speed_table(measure_speed(requests=requests, repeats=repeats)))
+
+
+@app.command("decision")
+def decision() -> None:
+    """Measure how long one decision takes, by picker and number of experts."""
+    from pointsman_policy.evaluation.decision_speed import decision_table, measure_decisions, timed_pickers
+
+    Console().print(decision_table(measure_decisions(timed_pickers())))
 
 
 @app.command("transport")
