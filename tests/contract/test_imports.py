@@ -16,7 +16,8 @@ ROOT = Path(__file__).parents[2]
 IMPORT_ROOTS = ("operator/pointsman_operator", "policy/pointsman_policy", "proto/pointsman")
 
 NOT_IN_THE_ROUTERS_IMAGE = re.compile(
-    r"pointsman_policy\.(simulator|evaluation|networks|learning|prediction\.fitting)\b|pointsman_operator\.(demo\b|cli\.bench_)"
+    r"pointsman_policy\.(simulator|evaluation|networks|learning|prediction\.fitting)\b"
+    r"|pointsman_operator\.(demo\b|cli\.(bench_|predictor_))"
 )
 BLOCKED = (
     "torch",

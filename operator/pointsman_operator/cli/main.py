@@ -7,7 +7,7 @@ import grpc
 import typer
 from rich.console import Console
 
-from pointsman_operator.cli import bench, demo, envoy_config, expert_sim, routing, run_router, train
+from pointsman_operator.cli import bench, demo, envoy_config, expert_sim, predictor, routing, run_router, train
 from pointsman_policy.errors import PointsmanError
 
 app = typer.Typer(
@@ -26,6 +26,7 @@ app.command("explain")(routing.explain)
 app.command("envoy-config")(envoy_config.envoy_config)
 app.command("train")(train.train)
 app.add_typer(bench.app, name="bench")
+app.add_typer(predictor.app, name="predictor")
 
 USAGE_ERROR = 2
 """Exit code for wrong arguments and wrong documents."""

@@ -1,6 +1,7 @@
 import zlib
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from pointsman_policy.prediction.hashed_ngrams import HashedNgrams
@@ -9,8 +10,9 @@ ENCODER = HashedNgrams()
 FINGERPRINT = 2250624515
 
 
-def encode(text: str) -> np.ndarray:
-    return ENCODER.encode([text])[0]
+def encode(text: str) -> npt.NDArray[np.float32]:
+    features: npt.NDArray[np.float32] = ENCODER.encode([text])[0]
+    return features
 
 
 def buckets(text: str) -> set[int]:
