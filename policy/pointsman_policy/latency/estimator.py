@@ -25,7 +25,7 @@ ESTIMATE = np.dtype(
         ("impact", np.float32),  # expected QoS lost among requests already there, >= 0
         ("health", np.float32),  # mean P(meets objectives) of the requests already there; 1 if there are none
         ("work_seconds", np.float32),  # expert-seconds that the request takes, see work_seconds()
-        ("fill_ratio", np.float32),  # requests there over the largest batch of such requests within the objectives
+        ("crowding_ratio", np.float32),  # slack that the load there takes of the objectives: 0 = none, 1 = all of it
     ]
 )
 
@@ -35,6 +35,7 @@ DEFAULT_LENGTH_SPREAD = 0.5
 _SMALLEST_SPREAD = 0.02
 LARGEST_PREFILL_SHARE = 0.6
 _LARGEST_SPREAD = 0.5  # a normal error cannot be larger without making the impossible likely
+_MOST_CROWDED = 1.5
 _WAIT_SPREAD = 1.0  # a wait for others to end is about as uncertain as it is long
 _LENGTH_QUANTILES = (-1.2816, -0.5244, 0.0, 0.5244, 1.2816)
 """Five equally likely points of a standard normal: an integral over the answer's length."""
@@ -58,30 +59,6 @@ def tightest(tpot_objective: float, ntpot_objective: float) -> float:
 
 
 @compiled
-def _own_share(state: RoutingState, e: int, prompt_tokens: float, output_tokens: float) -> float:
-    """Return s of `work_seconds`: what each of a steady batch of like requests adds to an iteration."""
-    expert = state.expert[e]
-    return float(
-        expert.per_sequence_seconds
-        + expert.per_context_token_seconds * (prompt_tokens + 0.5 * output_tokens)
-        + expert.per_prefill_token_seconds * prompt_tokens / output_tokens
-    )
-
-
-@compiled
-def full_batch(state: RoutingState, e: int, prompt_tokens: float, output_tokens: float, limit_seconds: float) -> float:
-    """Return B* of `work_seconds`: the largest batch of like requests within a limit per token, at least 1."""
-    expert = state.expert[e]
-    share = _own_share(state, e, prompt_tokens, output_tokens)
-    batch = float(expert.maximum_running_count)
-    if expert.kv_capacity_tokens > 0.0:
-        batch = min(batch, expert.kv_capacity_tokens / (prompt_tokens + output_tokens))
-    if limit_seconds < np.inf and share > 0.0:
-        batch = min(batch, (limit_seconds - expert.base_seconds) / share)
-    return float(max(batch, 1.0))
-
-
-@compiled
 def work_seconds(
     state: RoutingState, e: int, prompt_tokens: float, output_tokens: float, limit_seconds: float
 ) -> float:
@@ -98,10 +75,19 @@ def work_seconds(
         output_tokens: D, at least 1.
         limit_seconds: L; inf = none.
     """
-    batch = full_batch(state, e, prompt_tokens, output_tokens, limit_seconds)
-    return output_tokens * (
-        float(state.expert[e].base_seconds) / batch + _own_share(state, e, prompt_tokens, output_tokens)
+    expert = state.expert[e]
+    share = (
+        expert.per_sequence_seconds
+        + expert.per_context_token_seconds * (prompt_tokens + 0.5 * output_tokens)
+        + expert.per_prefill_token_seconds * prompt_tokens / output_tokens
     )
+    batch = float(expert.maximum_running_count)
+    if expert.kv_capacity_tokens > 0.0:
+        batch = min(batch, expert.kv_capacity_tokens / (prompt_tokens + output_tokens))
+    if limit_seconds < np.inf and share > 0.0:
+        batch = min(batch, (limit_seconds - expert.base_seconds) / share)
+    batch = max(batch, 1.0)
+    return float(output_tokens * (expert.base_seconds / batch + share))
 
 
 @compiled
@@ -327,6 +313,34 @@ def _times(state: RoutingState, e: int, pessimism: float) -> _Times:
 
 
 @compiled
+def _slack_taken(seconds: float, alone: float, objective: float) -> float:
+    """Return the share of an objective's slack that is gone; 0 = not set."""
+    if objective <= 0.0:
+        return 0.0
+    if objective <= alone:
+        return _MOST_CROWDED
+    return float(min(max((seconds - alone) / (objective - alone), 0.0), _MOST_CROWDED))
+
+
+@compiled
+def _crowding(state: RoutingState, e: int, pessimism: float, output: float, row: Record) -> float:
+    """Return how much of the slack of the tightest objective the load on an expert takes.
+
+    Slack is what an objective leaves beyond the time that the request takes of the expert when alone there.
+    """
+    expert = state.expert[e]
+    request = state.request[0]
+    prompt = float(request.prompt_tokens)
+    fixed = expert.base_seconds + expert.per_sequence_seconds + expert.per_context_token_seconds * prompt
+    ttft = pessimism * (fixed + expert.per_prefill_token_seconds * prompt)
+    tpot = pessimism * (fixed + expert.per_context_token_seconds * 0.5 * output)
+    ntpot = (ttft + (output - 1.0) * tpot) / output
+    taken = _slack_taken(row.ttft_seconds, ttft, request.ttft_objective_seconds)
+    taken = max(taken, _slack_taken(row.tpot_seconds, tpot, request.tpot_objective_seconds))
+    return float(max(taken, _slack_taken(row.ntpot_seconds, ntpot, request.ntpot_objective_seconds)))
+
+
+@compiled
 def predict_ttft_seconds(state: RoutingState, e: int, pessimism: float) -> float:
     """Return what `estimate` would say of the TTFT on expert e, and no more."""
     return float(np.float32(_times(state, e, pessimism).ttft))
@@ -356,10 +370,8 @@ def estimate(
     row.slo_probability = _slo_probability(request, times.ttft, times.tpot, times.wait, output, spread, length_spread)
     _harm(state, e, times.wait, times.iteration, output, spread, row)
     limit = tightest(request.tpot_objective_seconds, request.ntpot_objective_seconds)
-    prompt = float(request.prompt_tokens)
-    row.work_seconds = work_seconds(state, e, prompt, output, limit)
-    requests = state.expert[e].running_request_count + state.expert[e].waiting_request_count
-    row.fill_ratio = requests / full_batch(state, e, prompt, output, limit)
+    row.work_seconds = work_seconds(state, e, float(request.prompt_tokens), output, limit)
+    row.crowding_ratio = _crowding(state, e, pessimism, output, row)
 
 
 @compiled

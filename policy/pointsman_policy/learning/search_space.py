@@ -85,13 +85,13 @@ ALL_ADMISSIONS = ("Never", "ShedHopeless", "ShedSheddable")
 IMPACT_GREEDY_BOUNDS: Mapping[str, tuple[float, float, bool]] = {
     # column: lowest, highest, logarithmic
     "impact_weight": (0.0, 4.0, False),
-    "price": (0.0, 0.8, False),
+    "price": (0.0, 2.0, False),
     "waste": (0.0, 5.0, False),
-    "threshold": (0.0, 0.8, False),
+    "threshold": (0.0, 0.6, False),
     "pessimism": (0.7, 1.7, True),
     "spread": (0.05, 0.9, True),
     "length_spread": (0.05, 1.5, False),
-    "crowding": (0.0, 8.0, False),
+    "sharpness": (0.0, 8.0, False),
 }
 _MUST_SERVE_ONLY = ("waste",)
 _MAY_DROP_ONLY = ("threshold",)

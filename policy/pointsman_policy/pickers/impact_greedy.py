@@ -2,16 +2,17 @@
 
 For each expert e::
 
-    score_e = q_e * P_e  -  w * impact_e  -  Q * health_e * (price_e * work_e / W  +  waste * (1 - P_e) * yield_e / Y)
-    price_e = price * fill_e ** crowding
+    score_e = q_e * P_e  -  w * impact_e  -  Q * health_e * (price_e * size  +  waste * (1 - P_e) * yield_e / Y)
+    price_e = price * crowding_e ** sharpness
 
 q_e is the predicted quality and Q its mean over the experts, P_e the probability of meeting the objectives, impact_e
-the expected QoS lost among the requests already there, work_e the expert-seconds that the request takes and W those of
-a mean request. fill_e is the number of requests on e over the most that it could serve in time: capacity has its price
-only where it is short, the more sharply the larger the crowding. yield_e = q_e / work_e is what the expert earns per
-second, Y its mean over the experts: a request that will be late anyway should waste an expert that earns little, or one
-whose own requests are late already (health_e, the mean chance of those there, is then near 0). The best score is taken;
-one below the threshold, times Q, is shed where admission allows it.
+the expected QoS lost among the requests already there. size is the work of the request, the harmonic mean over the
+experts of the expert-seconds work_e that it takes, over that of a mean request; crowding_e is the part of the slack of
+its objectives that the load on e takes. So capacity has its price where it is short, and a request of mean size pays
+the same on every expert that is as short of it: the shadow prices of the fluid optimum are much like that. yield_e =
+q_e / work_e is what the expert earns per second, Y its mean over the experts: a request that will be late anyway should
+waste an expert that earns little, or one whose own requests are late already (health_e, the mean chance of those there,
+is then near 0). The best score is taken; one below the threshold, times Q, is shed where admission allows it.
 
 Pessimism and spreads go to the latency estimates. All parameters are functions of the load: two tables, one for
 requests that must be served and one for those that may be shed, interpolated linearly and constant beyond their ends.
@@ -26,21 +27,21 @@ from pointsman_policy.latency.estimator import ESTIMATE, estimate
 from pointsman_policy.pickers.picker import Picker, allowed_count, best
 from pointsman_policy.state import DROP, RoutingState
 
-COLUMNS = ("load", "impact_weight", "price", "waste", "threshold", "pessimism", "spread", "length_spread", "crowding")
+COLUMNS = ("load", "impact_weight", "price", "waste", "threshold", "pessimism", "spread", "length_spread", "sharpness")
 _WIDTH = len(COLUMNS)
 _NEAR_TIE = 0.002
-_FULLEST = 1.5
 
 MUST_SERVE = (
-    (0.5, 1.1, 0.00, 0.5, 0.00, 0.95, 0.20, 0.80, 0.0),
-    (0.9, 1.5, 0.04, 0.9, 0.00, 0.97, 0.25, 0.75, 0.0),
-    (1.3, 1.6, 0.12, 1.8, 0.00, 1.00, 0.33, 0.80, 0.0),
+    (0.5, 1.1, 0.3, 0.5, 0.0, 0.95, 0.20, 0.80, 3.0),
+    (0.9, 1.5, 0.5, 0.9, 0.0, 0.97, 0.25, 0.75, 3.0),
+    (1.3, 1.6, 0.7, 1.8, 0.0, 1.00, 0.33, 0.80, 3.0),
 )
 MAY_DROP = (
-    (0.5, 1.0, 0.00, 0.0, 0.30, 0.95, 0.15, 0.80, 0.0),
-    (0.9, 1.5, 0.02, 0.0, 0.40, 0.96, 0.25, 0.75, 0.0),
-    (1.3, 1.2, 0.10, 0.0, 0.35, 1.01, 0.30, 1.00, 0.0),
+    (0.5, 1.0, 0.3, 0.0, 0.0, 0.95, 0.15, 0.80, 3.0),
+    (0.9, 1.5, 0.5, 0.0, 0.0, 0.96, 0.25, 0.75, 3.0),
+    (1.3, 1.2, 0.7, 0.0, 0.0, 1.01, 0.30, 1.00, 3.0),
 )
+"""Where a search starts. What the router runs with is the exported policy that comes with the package."""
 
 
 @compiled
@@ -83,19 +84,21 @@ def score_experts(
         estimates: ESTIMATE rows, [E].
         scores: [E]; is written.
     """
-    impact_weight, price, waste, crowding = row[1], row[2], row[3], row[8]
+    impact_weight, price, waste, sharpness = row[1], row[2], row[3], row[8]
     allowed = allowed_count(state)
     mean_yield = 0.0
     mean_quality = 0.0
+    mean_rate = 0.0
     for e in range(scores.shape[0]):
         if state.allowed[e]:
             mean_quality += state.candidate[e].predicted_quality / allowed
             mean_yield += state.candidate[e].predicted_quality / estimates[e].work_seconds / allowed
+            mean_rate += 1.0 / estimates[e].work_seconds / allowed
+    size = 1.0 / (mean_rate * max(state.request[0].mean_work_seconds, 1e-9))
     for e in range(scores.shape[0]):
         one = estimates[e]
         quality = state.candidate[e].predicted_quality
-        taken = price * one.work_seconds / max(state.request[0].mean_work_seconds, 1e-9)
-        taken *= min(one.fill_ratio, _FULLEST) ** crowding
+        taken = price * size * one.crowding_ratio**sharpness
         wasted = waste * (1.0 - one.slo_probability) * quality / one.work_seconds / max(mean_yield, 1e-9)
         cost = mean_quality * one.health * (taken + wasted)
         scores[e] = quality * one.slo_probability - impact_weight * one.impact - cost

@@ -57,7 +57,7 @@ def draw_lengths_and_quality(rng: np.random.Generator, count: int, parameters: F
     prompt = _lognormal(rng.standard_normal(count), prompt_mean[task], rng.uniform(0.3, 1.5))
 
     verbosity = rng.lognormal(0.0, rng.uniform(0.0, 0.4), models)
-    output_mean = _log_uniform(rng, 20, 600) * rng.lognormal(0.0, 0.5, tasks)
+    output_mean = _log_uniform(rng, 30, 500) * rng.lognormal(0.0, 0.5, tasks)
     shared = rng.uniform(0.3, 1.0)
     normal = np.sqrt(shared) * rng.standard_normal((count, 1))
     normal = normal + np.sqrt(1.0 - shared) * rng.standard_normal((count, models))

@@ -15,7 +15,8 @@ _COEFFICIENT_NOISE = 0.2
 """Standard deviation of the logarithm of each coefficient around its estimate from data sheets."""
 _FITTING_SHARE = 0.75
 """Of a GPU's memory, that weights may take."""
-_SLOWEST_BASE_SECONDS = 0.12
+_FASTEST_BASE_SECONDS = 0.003
+_SLOWEST_BASE_SECONDS = 0.1
 _ALIKE_CHANCE = 0.3
 _REPLICA_CHANCE = 0.3
 _UNLIMITED_CHANCE = 0.3
@@ -89,7 +90,8 @@ def _draw_profile(rng: np.random.Generator, gpu: str, others: list[float]) -> tu
         name = f"model-{size:.2f}b"
         weights = (find_model(name) or sized(size * 1e9)).weight_bytes
         profile = estimate_profile(name, gpu)
-        if weights < _FITTING_SHARE * memory and profile.coefficients.base_seconds < _SLOWEST_BASE_SECONDS:
+        tolerable = _FASTEST_BASE_SECONDS < profile.coefficients.base_seconds < _SLOWEST_BASE_SECONDS
+        if tolerable and weights < _FITTING_SHARE * memory:
             return profile, size
     return estimate_profile("model-0.50b", gpu), 0.5
 

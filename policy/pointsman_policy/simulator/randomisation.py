@@ -24,6 +24,8 @@ Floats = npt.NDArray[np.float64]
 
 _MOST_IN_FLIGHT_SHARE = 1 / 10
 """Of a run's requests, at most so many run at once: a run is then several times as long as a request."""
+_MOST_REQUESTS_PER_SECOND = 30.0
+_ATTEMPTS = 12
 _FRESH_CHANCE = 0.15
 _PROMPT_TELEMETRY_CHANCE = 0.5
 _MEAN_EXPERTS = 3.0
@@ -70,14 +72,16 @@ def draw_situation(rng: np.random.Generator, distribution: Distribution = Distri
     sheddable = chances.uniform(0.1, 0.6)
     wrong = bool(chances.random() < distribution.wrong_belief_chance)
 
-    fleet = draw_fleet(fleets, experts, int(count * _MOST_IN_FLIGHT_SHARE / experts))
-    sizes = np.unique(fleet.parameters)
-    answers = draw_lengths_and_quality(answering, count, sizes)
+    for _ in range(_ATTEMPTS):
+        fleet = draw_fleet(fleets, experts, int(count * _MOST_IN_FLIGHT_SHARE / experts))
+        answers = draw_lengths_and_quality(answering, count, np.unique(fleet.parameters))
+        mean_prompt = float(answers.prompt_tokens.mean())
+        mean_output = answers.output_tokens.mean(axis=0)[fleet.model]
+        objectives = draw_objectives(targets, count, fleet.coefficients, mean_prompt, mean_output)
+        rate = load * _capacity(fleet, mean_prompt, mean_output, _mean_token_seconds(objectives))
+        if rate < _MOST_REQUESTS_PER_SECOND:
+            break
     predictions = predict(predicting, answers)
-    mean_prompt = float(answers.prompt_tokens.mean())
-    mean_output = answers.output_tokens.mean(axis=0)[fleet.model]
-    objectives = draw_objectives(targets, count, fleet.coefficients, mean_prompt, mean_output)
-    rate = load * _capacity(fleet, mean_prompt, mean_output, _mean_token_seconds(objectives))
     arrivals = draw_arrivals(timing, count, rate)
     changes: tuple[Change, ...] = ()
     if changing.random() < distribution.change_chance:

@@ -6,7 +6,7 @@ from typing import TypeAlias
 import numpy as np
 import pytest
 
-from pointsman_policy.latency.estimator import estimate_all, estimates, full_batch, normal_cdf, tightest, work_seconds
+from pointsman_policy.latency.estimator import estimate_all, estimates, normal_cdf, tightest, work_seconds
 from pointsman_policy.latency.profiles import IterationTimeCoefficients, capacity_requests_per_second
 from pointsman_policy.ledger import new_ledger, open_entry
 from pointsman_policy.reckoning import BELIEF, new_loads, note_prefill, reckon
@@ -288,14 +288,23 @@ def test_the_estimate_holds_the_work_of_the_tightest_objective() -> None:
     assert estimate_of(state)["work_seconds"] == pytest.approx(work_seconds(state, 0, 200.0, 100.0, 0.025), rel=1e-6)
 
 
-def test_an_expert_is_full_with_as_many_requests_as_keep_the_objectives() -> None:
-    state = state_of(ntpot=0.03)
-    most = full_batch(state, 0, 200.0, 100.0, 0.03)
-    assert 1.0 < most < 200.0
-    state.expert[0]["running_request_count"] = most / 4
-    state.expert[0]["waiting_request_count"] = most / 4
-    assert estimate_of(state)["fill_ratio"] == pytest.approx(0.5, rel=1e-5)
-    assert full_batch(state, 0, 200.0, 100.0, 1e-6) == 1.0
+def test_an_idle_experts_slack_is_free_and_one_that_is_just_in_time_has_none() -> None:
+    state = state_of()
+    idle = estimate_of(state)["ntpot_seconds"]
+    state.request[0]["ntpot_objective_seconds"] = 2 * idle
+    assert estimate_of(state)["crowding_ratio"] == pytest.approx(0.0, abs=1e-6)
+    state.expert[0]["running_request_count"] = 20
+    state.expert[0]["running_context_tokens"] = 5_000
+    state.expert[0]["running_remaining_tokens"] = 1_000
+    busy = estimate_of(state)["ntpot_seconds"]
+    assert estimate_of(state)["crowding_ratio"] == pytest.approx((busy - idle) / idle, rel=1e-4)
+    state.request[0]["ntpot_objective_seconds"] = busy
+    assert estimate_of(state)["crowding_ratio"] == pytest.approx(1.0, rel=1e-4)
+
+
+def test_an_objective_that_cannot_be_kept_alone_is_as_crowded_as_can_be() -> None:
+    assert estimate_of(state_of(ntpot=1e-6))["crowding_ratio"] == 1.5
+    assert estimate_of(state_of())["crowding_ratio"] == 0.0
 
 
 def test_the_normal_distribution_is_the_standard_one() -> None:

@@ -25,7 +25,7 @@ def greedy(*knots: Knot, may_drop: Sequence[Knot] = ()) -> Picker:
 
 
 def priced(state: RoutingState) -> RoutingState:
-    """Make the first expert's work the mean, so that a price times the mean quality is taken off its score."""
+    """Make the request one of mean size, so that a price times the mean quality is taken off a full expert's score."""
     state.request["mean_work_seconds"] = estimates(state)["work_seconds"][0]
     return state
 
@@ -69,22 +69,28 @@ def test_a_single_knot_holds_at_every_load(make_state: MakeState) -> None:
         assert picker.pick(state, 0.5).scores.tolist() == pytest.approx([0.4] * 3, abs=1e-5)
 
 
-def test_the_price_is_for_the_share_of_a_mean_requests_work(make_state: MakeState) -> None:
-    state = priced(make_state(2, expert={"base_seconds": (0.01, 0.03)}))
+def test_a_price_is_for_a_mean_request_and_the_same_on_unlike_experts(make_state: MakeState) -> None:
+    state = make_state(2, expert={"base_seconds": (0.01, 0.03)})
     work = estimates(state)["work_seconds"]
-    scores = greedy({"load": 1.0, "price": 0.1}).pick(state, 0.5).scores
-    assert scores.tolist() == pytest.approx([0.45, 0.5 - 0.05 * work[1] / work[0]], abs=1e-5)
+    mean = 2 / (1 / work[0] + 1 / work[1])
+    for size in (0.5, 1.0, 2.0):
+        state.request["mean_work_seconds"] = mean / size
+        scores = greedy({"load": 1.0, "price": 0.1}).pick(state, 0.5).scores
+        assert scores.tolist() == pytest.approx([0.5 - 0.05 * size] * 2, abs=1e-5)
 
 
-def test_a_crowded_experts_price_is_that_of_a_full_one(make_state: MakeState) -> None:
-    state = make_state(2, expert={"running_request_count": (4, 8), "running_remaining_tokens": (200, 400)})
-    state = priced(state)
-    fill = estimates(state)["fill_ratio"]
-    assert fill.tolist() == pytest.approx([0.5, 1.0])
-    scores = greedy({"load": 1.0, "price": 0.1, "crowding": 2.0}).pick(state, 0.5).scores
-    assert scores.tolist() == pytest.approx([0.5 - 0.05 * 0.25, 0.45], abs=1e-5)
-    idle = make_state(2)
-    assert greedy({"load": 1.0, "price": 0.1, "crowding": 2.0}).pick(idle, 0.5).scores.tolist() == [0.5, 0.5]
+def test_the_price_rises_with_the_slack_that_is_taken(make_state: MakeState) -> None:
+    crowded = {"running_request_count": (0, 4), "running_context_tokens": (0, 800), "running_remaining_tokens": (0, 80)}
+    state = make_state(2, expert=crowded, request={"ntpot_objective_seconds": 0.012})
+    work = estimates(state)["work_seconds"]
+    state.request["mean_work_seconds"] = 2 / (1 / work[0] + 1 / work[1])
+    taken = estimates(state)["crowding_ratio"]
+    assert taken[0] == pytest.approx(0.0, abs=1e-5)
+    assert 0.1 < taken[1] < 1.0
+    free = greedy({"load": 1.0}).pick(state, 0.5).scores
+    priced = greedy({"load": 1.0, "price": 0.1, "sharpness": 2.0}).pick(state, 0.5).scores
+    health = estimates(state)["health"]
+    assert (free - priced).tolist() == pytest.approx([0.0, 0.05 * taken[1] ** 2 * health[1]], abs=1e-5)
 
 
 def with_runner_on(state: RoutingState, expert: int) -> RoutingState:
