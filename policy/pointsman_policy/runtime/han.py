@@ -5,7 +5,6 @@ and only for experts that are allowed and slots in use.
 """
 
 import math
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -14,21 +13,16 @@ from pointsman_policy.compiled import compiled, subroutine
 from pointsman_policy.runtime.features import Features
 from pointsman_policy.runtime.linear import add_product, apply, fill, relu, softmax, tanh
 from pointsman_policy.runtime.packing import Places, Vector, find_places
+from pointsman_policy.runtime.workspace import Work, clear, clear_unused, find_work, load, load_slots
 
 _NEGATIVE_SLOPE = 0.2
 
 
 @compiled
-def _clear(data: Vector, at: int, count: int) -> None:
-    for k in range(at, at + count):
-        data[k] = 0.0
-
-
-@compiled
 def _weigh(
-    vector: Vector, at: int, data: Vector, target: int, channels: int, heads: int, scores: int, count: int
+    vector: Vector, at: int, data: Vector, target: int, channels: int, heads: int, scores: int, count: int, out: int
 ) -> None:
-    """Turn scores of neighbours into weights of attention, once the target's own are added."""
+    """Write attention's weights, [heads, count], from scores of neighbours, [count, heads], and the target's own."""
     width = channels // heads
     for h in range(heads):
         own = 0.0
@@ -36,8 +30,8 @@ def _weigh(
             own += data[target + c] * vector[at + c]
         for n in range(count):
             score = data[scores + n * heads + h] + own
-            data[scores + n * heads + h] = score if score > 0.0 else _NEGATIVE_SLOPE * score
-        softmax(data, scores + h, count, heads)
+            data[out + h * count + n] = score if score > 0.0 else _NEGATIVE_SLOPE * score
+        softmax(data, out + h * count, count)
 
 
 @subroutine
@@ -69,22 +63,20 @@ def _attend(
         out: Place of the result, [channels].
         channels: Of the layer.
         heads: Attention heads.
-        free: Place of [count + inputs, heads] numbers that may be overwritten.
+        free: Place of [2 * count + inputs, heads] numbers that may be overwritten.
     """
+    weights = free + count * heads
+    heard = weights + count * heads
     apply(vector, attention, data, x, inputs, free, heads, count)
-    _weigh(vector, attention + (inputs + 1) * heads, data, target, channels, heads, free, count)
-    heard = free + count * heads
-    _clear(data, heard, inputs * heads)
-    for n in range(count):
-        for f in range(inputs):
-            for h in range(heads):
-                data[heard + f * heads + h] += data[free + n * heads + h] * data[x + n * inputs + f]
+    _weigh(vector, attention + (inputs + 1) * heads, data, target, channels, heads, free, count, weights)
+    clear(data, heard, heads * inputs)
+    add_product(data, x, data, weights, count, heard, inputs, heads)
     for c in range(channels):
         data[out + c] = vector[projection + inputs * channels + c]
     width = channels // heads
-    for f in range(inputs):
-        for h in range(heads):
-            one = data[heard + f * heads + h]
+    for h in range(heads):
+        for f in range(inputs):
+            one = data[heard + h * inputs + f]
             for c in range(h * width, (h + 1) * width):
                 data[out + c] += one * vector[projection + f * channels + c]
     relu(data, out, channels)
@@ -129,69 +121,6 @@ def _combine(
             data[out + k] = (one * data[heard + c] + two * data[running + k] + three * data[waiting + k]) / total
 
 
-class _Work(NamedTuple):
-    """Where things lie in the workspace, for n experts."""
-
-    arrived: int
-    """[C]: the request's embedding; its features come right behind, as the networks take them."""
-    request: int
-    """[FR]."""
-    features: int
-    """[n, FE]."""
-    embedding: int
-    """[n, C]."""
-    own: int
-    """[C]: the request, projected."""
-    expert: int
-    """[n, C]: experts, projected."""
-    heard: int
-    """[1 + 2n, C]: what all experts hear of the request, then each of those running and of those waiting."""
-    free: int
-    """For what is done with at once."""
-    end: int
-
-
-@compiled
-def _work(places: Places, count: int, slots: int) -> _Work:
-    channels, heads, hidden = places.channels, places.heads, places.hidden
-    request = channels
-    features = request + places.request
-    embedding = features + count * places.expert
-    own = embedding + count * channels
-    expert = own + channels
-    heard = expert + count * channels
-    free = heard + (1 + 2 * count) * channels
-    end = free + max(
-        slots * places.slot + (slots + places.slot) * heads,
-        (count + channels + places.expert) * heads,
-        (1 + 2 * count) * channels,
-        2 * (1 + count) * hidden + count * places.outputs,
-    )
-    return _Work(0, request, features, embedding, own, expert, heard, free, end)
-
-
-@compiled
-def _load(features: Features, index: npt.NDArray[np.int64], data: Vector, work: _Work) -> None:
-    """Copy the features of the request and of the experts of an index into the workspace."""
-    for k in range(features.request.shape[0]):
-        data[work.request + k] = features.request[k]
-    width = features.expert.shape[1]
-    for n in range(index.shape[0]):
-        for f in range(width):
-            data[work.features + n * width + f] = features.expert[index[n], f]
-
-
-@compiled
-def _load_slots(slots: npt.NDArray[np.float32], mask: npt.NDArray[np.bool_], e: int, data: Vector, at: int) -> int:
-    """Copy the slots in use of an expert into the workspace; returns how many there are."""
-    used = 0
-    while used < mask.shape[1] and mask[e, used]:
-        for f in range(slots.shape[2]):
-            data[at + used * slots.shape[2] + f] = slots[e, used, f]
-        used += 1
-    return used
-
-
 @subroutine
 def _hear_slots(
     slots: npt.NDArray[np.float32],
@@ -202,16 +131,16 @@ def _hear_slots(
     attention: int,
     places: Places,
     data: Vector,
-    work: _Work,
+    work: Work,
     out: int,
 ) -> None:
     """Write what each expert hears of its requests that run, or that wait, in the first layer."""
     channels = places.channels
     for n in range(index.shape[0]):
-        used = _load_slots(slots, mask, index[n], data, work.free)
+        used = load_slots(slots, mask, index[n], data, work.free)
         place = out + n * channels
         if used == 0:
-            _clear(data, place, channels)
+            clear(data, place, channels)
             continue
         target, rest = work.expert + n * channels, work.free + used * places.slot
         _attend(
@@ -230,19 +159,9 @@ def _hear_slots(
         )
 
 
-@compiled
-def _clear_unused(
-    mask: npt.NDArray[np.bool_], index: npt.NDArray[np.int64], data: Vector, at: int, channels: int
-) -> None:
-    """Clear the rows of experts without requests."""
-    for n in range(index.shape[0]):
-        if mask.shape[1] == 0 or not mask[index[n], 0]:
-            _clear(data, at + n * channels, channels)
-
-
 @subroutine
 def _embed(
-    features: Features, index: npt.NDArray[np.int64], vector: Vector, places: Places, data: Vector, work: _Work
+    features: Features, index: npt.NDArray[np.int64], vector: Vector, places: Places, data: Vector, work: Work
 ) -> None:
     """Write the embeddings of the experts of an index, and of the request."""
     channels, heads, free = places.channels, places.heads, work.free
@@ -272,8 +191,8 @@ def _embed(
             apply(vector, layer.running, data, work.expert, channels, running, channels, count)
             apply(vector, layer.waiting, data, work.expert, channels, waiting, channels, count)
             relu(data, running, 2 * count * channels)
-            _clear_unused(features.running_mask, index, data, running, channels)
-            _clear_unused(features.waiting_mask, index, data, waiting, channels)
+            clear_unused(features.running_mask, index, data, running, channels)
+            clear_unused(features.waiting_mask, index, data, waiting, channels)
         _attend(
             vector, layer.expert, layer.attend_arrived,
             data, experts, inputs, count, own, work.arrived, channels, heads, free,
@@ -300,9 +219,9 @@ def forward(features: Features, vector: Vector, scores: Vector, slo_logits: Vect
     channels, hidden = places.channels, places.hidden
     index = np.flatnonzero(features.allowed)
     count = index.shape[0]
-    work = _work(places, count, max(features.running_mask.shape[1], features.waiting_mask.shape[1]))
+    work = find_work(places, count, max(features.running_mask.shape[1], features.waiting_mask.shape[1]))
     data = np.empty(work.end)
-    _load(features, index, data, work)
+    load(features, index, data, work)
     if channels > 0:
         _embed(features, index, vector, places, data, work)
 
@@ -321,7 +240,7 @@ def forward(features: Features, vector: Vector, scores: Vector, slo_logits: Vect
     apply(vector, places.scorer_second, data, one, hidden, two, hidden, count)
     relu(data, two, count * hidden)
     apply(vector, places.scorer_last, data, two, hidden, heads, places.outputs, count)
-    _clear(data, mean, hidden)
+    clear(data, mean, hidden)
     for n in range(count):
         scores[index[n]] = data[heads + n * places.outputs]
         slo_logits[index[n]] = data[heads + n * places.outputs + 1]

@@ -89,14 +89,14 @@ def tanh(data: Vector, at: int, count: int) -> None:
 
 
 @compiled
-def softmax(data: Vector, at: int, count: int, step: int) -> None:
-    """Turn numbers that lie `step` apart into weights that sum to 1."""
+def softmax(data: Vector, at: int, count: int) -> None:
+    """Turn numbers into weights that sum to 1."""
     top = -np.inf
-    for n in range(count):
-        top = max(top, data[at + n * step])
+    for k in range(at, at + count):
+        top = max(top, data[k])
     total = 0.0
-    for n in range(count):
-        data[at + n * step] = math.exp(data[at + n * step] - top)
-        total += data[at + n * step]
-    for n in range(count):
-        data[at + n * step] /= total
+    for k in range(at, at + count):
+        data[k] = math.exp(data[k] - top)
+        total += data[k]
+    for k in range(at, at + count):
+        data[k] /= total
