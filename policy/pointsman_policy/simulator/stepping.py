@@ -180,9 +180,18 @@ class SimulationBatch:
         for array in self.states:
             array[row] = np.zeros((), array.dtype)
         self.present[row] = np.arange(most) < count
-        per_request = self.states.request[row]
-        parts = RoutingState(*(array[row, :count] for array in self.states))
-        simulation = Simulation(situation, parts._replace(request=per_request))
+        states = self.states
+        part = RoutingState(
+            expert=states.expert[row, :count],
+            running=states.running[row, :count],
+            running_mask=states.running_mask[row, :count],
+            waiting=states.waiting[row, :count],
+            waiting_mask=states.waiting_mask[row, :count],
+            request=states.request[row],
+            candidate=states.candidate[row, :count],
+            allowed=states.allowed[row, :count],
+        )
+        simulation = Simulation(situation, part)
         self.steps[row] = simulation.last_step[0]
         return simulation
 

@@ -1,6 +1,7 @@
 import dataclasses
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from pointsman_policy.errors import PickError
@@ -203,10 +204,12 @@ def test_a_fleet_that_does_not_fit_is_refused() -> None:
         SimulationBatch([situation_of(5, 3)], 2)
 
 
-def recorded(situation: Situation, picker: Picker, sampled: object, forced: object) -> tuple[RoutingState, Run]:
+def recorded(
+    situation: Situation, picker: Picker, sampled: npt.NDArray[np.bool_], forced: npt.NDArray[np.int64]
+) -> tuple[RoutingState, Run]:
     recording = record(
         situation.fleet, situation.requests, picker, np.random.default_rng(5), situation.visibility,
-        situation.admission, situation.changes, np.asarray(sampled), np.asarray(forced),
+        situation.admission, situation.changes, sampled, forced,
     )  # fmt: skip
     assert recording.rows.tolist() == np.flatnonzero(sampled).tolist()
     return recording.states, recording.run
