@@ -7,7 +7,9 @@ from pointsman_policy.errors import DocumentError
 from pointsman_policy.learning.training import Agent
 
 _MODULES = {
+    "han": "pointsman_policy.learning.han",
     "impact-greedy": "pointsman_policy.learning.impact_greedy_search",
+    "paper": "pointsman_policy.learning.paper",
 }
 """Agent: the module whose `AGENT` it is."""
 

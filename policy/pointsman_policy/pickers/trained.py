@@ -5,12 +5,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from pointsman_policy.errors import DocumentError
 from pointsman_policy.pickers import han_actor, impact_greedy
 from pointsman_policy.pickers.picker import Picker
 from pointsman_policy.runtime.exported import MANIFEST, ExportedPolicy, Rows, read_exported_policy
 from pointsman_policy.runtime.packing import pack_network
+from pointsman_policy.runtime.size import NetworkSize
 
 TRAINABLE = {module.PICKER.name: module for module in (impact_greedy, han_actor)}
 """Modules of the pickers that can be exported."""
@@ -76,6 +78,36 @@ def impact_greedy_policy(
         columns=impact_greedy.COLUMNS,
         must_serve=must_serve,
         may_drop=may_drop,
+        training=training or {},
+        scores=scores or {},
+    )
+
+
+def han_actor_policy(
+    picker: Picker,
+    size: NetworkSize,
+    weights: Mapping[str, npt.NDArray[np.float32]],
+    training: Mapping[str, str] | None = None,
+    scores: Mapping[str, float] | None = None,
+) -> ExportedPolicy:
+    """Return a HanActor as a policy to be exported.
+
+    Args:
+        picker: With or without tables.
+        size: Of its network.
+        weights: Of its network, by name.
+        training: For people.
+        scores: For people.
+    """
+    end = 2 + int(picker.parameters[1])
+    must_serve, may_drop = tables_of(picker.parameters[2:end], len(han_actor.COLUMNS))
+    return ExportedPolicy(
+        picker=picker.name,
+        columns=han_actor.COLUMNS if must_serve else (),
+        must_serve=must_serve,
+        may_drop=may_drop,
+        size=size,
+        weights=weights,
         training=training or {},
         scores=scores or {},
     )
