@@ -90,6 +90,48 @@ def policies(
         raise typer.Exit(130)
 
 
+@app.command("paper")
+def paper(
+    mix_instruct: Annotated[
+        Path | None, typer.Option(help="The paper's data set, JSONL; default: a synthetic set of the same form.")
+    ] = None,
+    scores: Annotated[Path | None, typer.Option(help="Score table to use in its place.")] = None,
+    prompts: Annotated[Path | None, typer.Option(help="The prompts of --scores.")] = None,
+    trace: Annotated[
+        Path | None, typer.Option(help="Recorded arrivals, CSV; default: the packaged, synthetic ones.")
+    ] = (None),
+    profiles: Annotated[Path | None, typer.Option(help="Iteration-time fits, CSV; default: from data sheets.")] = None,
+    agent: Annotated[list[Path] | None, typer.Option(help="Folder of a trained agent; may be repeated.")] = None,
+    train_minutes: Annotated[
+        float, typer.Option(min=0, help="Train agents here, each for so long: one and two flat ones for each seed.")
+    ] = 0.0,
+    seeds: Annotated[str, typer.Option(help="Seeds of workloads, and of training, separated by commas.")] = "1,2,3",
+    loads: Annotated[str, typer.Option(help="Arrival rates over the fleet's capacity.")] = "0.5,0.8,1.1,1.4",
+    requests: Annotated[int, typer.Option(min=100, help="In each run.")] = 5_000,
+    out: Annotated[Path, typer.Option(help="Folder for report.html, results.json, figures and agents.")] = Path(
+        "out/bench-paper"
+    ),
+) -> None:
+    """Repeat the paper's experiment: 3 and 6 experts, Poisson and recorded arrivals, its agent and its baselines."""
+    with needs_extra("policy"):
+        from pointsman_operator.cli.bench_paper import PaperOptions, bench_paper
+    options = PaperOptions(
+        mix_instruct=mix_instruct,
+        scores=scores,
+        prompts=prompts,
+        trace=trace,
+        profiles=profiles,
+        agents=tuple(agent or ()),
+        train_minutes=train_minutes,
+        seeds=tuple(dict.fromkeys(_integers(seeds))),
+        loads=_numbers(loads),
+        requests=requests,
+        out=out,
+    )
+    if not bench_paper(options, Console()):
+        raise typer.Exit(130)
+
+
 @app.command("speed")
 def speed(
     requests: Annotated[int, typer.Option(min=1, help="Simulated requests in one run.")] = 100_000,
@@ -168,4 +210,13 @@ def _integers(text: str) -> list[int]:
     except ValueError:
         raise typer.BadParameter(
             f"must be integers separated by commas, such as 1,2,3, not {text!r}", param_hint="'--seeds'"
+        ) from None
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise typer.BadParameter(
+            f"must be numbers separated by commas, such as 0.5,0.8,1.1, not {text!r}", param_hint="'--loads'"
         ) from None

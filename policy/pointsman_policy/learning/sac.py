@@ -11,7 +11,7 @@ The encoder is shared: the critics' loss trains it, the actor reads its output a
 """
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
@@ -202,27 +202,37 @@ class SoftActorCritic(Generic[ObservationT]):
         for target, source in _pairs(self._target, self.network):
             target.lerp_(source, 1.0 - self._settings.polyak)
 
-    def state(self) -> dict[str, Any]:
-        """Return all that training needs to go on, for `restore`."""
-        return copy.deepcopy(
-            {
-                "network": self.network.state_dict(),
-                "target": self._target.state_dict(),
-                "log_temperature": self._log_temperature.detach(),
-                "optimizer": self._optimizer.state_dict(),
-                "temperature_optimizer": self._temperature_optimizer.state_dict(),
-            }
-        )
+    def state(self) -> dict[str, Tensor]:
+        """Return all that training needs to go on, for `restore`: tensors by name."""
+        tensors = {f"network.{name}": tensor for name, tensor in self.network.state_dict().items()}
+        tensors |= {f"target.{name}": tensor for name, tensor in self._target.state_dict().items()}
+        tensors["log_temperature"] = self._log_temperature.detach()
+        for kind, optimizer in self._optimizers():
+            for parameter, moments in optimizer.state_dict()["state"].items():
+                tensors |= {f"{kind}.{parameter}.{name}": moment for name, moment in moments.items()}
+        return {name: tensor.clone() for name, tensor in tensors.items()}
 
-    def restore(self, state: dict[str, Any]) -> None:
-        """Take up what `state` returned."""
-        state = copy.deepcopy(state)
-        self.network.load_state_dict(state["network"])
-        self._target.load_state_dict(state["target"])
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Take up what `state` returned; the network must be of the same kind and sizes."""
+        self.network.load_state_dict(_part(state, "network"))
+        self._target.load_state_dict(_part(state, "target"))
         with torch.no_grad():
             self._log_temperature.copy_(state["log_temperature"])
-        self._optimizer.load_state_dict(state["optimizer"])
-        self._temperature_optimizer.load_state_dict(state["temperature_optimizer"])
+        for kind, optimizer in self._optimizers():
+            document = optimizer.state_dict()
+            document["state"] = {}
+            for name, moment in _part(state, kind).items():
+                parameter, _, key = name.partition(".")
+                document["state"].setdefault(int(parameter), {})[key] = moment
+            optimizer.load_state_dict(document)
+
+    def _optimizers(self) -> tuple[tuple[str, torch.optim.Optimizer], ...]:
+        return ("optimizer", self._optimizer), ("temperature_optimizer", self._temperature_optimizer)
+
+
+def _part(state: Mapping[str, Tensor], kind: str) -> dict[str, Tensor]:
+    start = f"{kind}."
+    return {name.removeprefix(start): tensor.clone() for name, tensor in state.items() if name.startswith(start)}
 
 
 def _pairs(target: nn.Module, source: nn.Module) -> Iterator[tuple[Tensor, Tensor]]:

@@ -20,6 +20,8 @@ from pointsman_policy.runtime.features import FEATURES, Features
 from pointsman_policy.runtime.size import NetworkSize
 
 _MAY_DROP = FEATURES["request"].index("may_drop")
+_EXPECTED = FEATURES["expert"].index("expected")
+_MEAN_QUALITY = FEATURES["request"].index("mean_quality")
 
 
 def action_mask(features: Features) -> Tensor:
@@ -36,7 +38,11 @@ class GraphEmbedding(NamedTuple):
 
 
 class _Critic(nn.Module):
-    """Scores experts one by one with shared weights, and dropping from their mean."""
+    """Scores experts one by one with shared weights, and dropping from their mean.
+
+    It starts from what the latency model and the action impact estimator say an action brings at once, the request's
+    expected QoS less the harm to others, and learns what that gets wrong and what comes later.
+    """
 
     def __init__(self, size: NetworkSize, generator: torch.Generator) -> None:
         super().__init__()
@@ -47,6 +53,7 @@ class _Critic(nn.Module):
         self.last = linear(generator, size.hidden, 1)
         self.state_first = linear(generator, graph + size.hidden, size.hidden)
         self.state_last = linear(generator, size.hidden, 2)
+        self.estimate_weight = nn.Parameter(torch.ones(1))
 
     def forward(self, embedding: GraphEmbedding) -> Tensor:
         """Return the value of each action, [B, E + 1]."""
@@ -62,7 +69,8 @@ class _Critic(nn.Module):
         share = allowed / allowed.sum(1, keepdim=True).clamp(min=1)
         mean = (share[:, None, :] @ hidden)[:, 0]
         state = self.state_last(functional.relu(self.state_first(torch.cat([graph, mean], dim=-1))))
-        advantage = torch.cat([self.last(hidden)[..., 0], state[:, :1]], dim=1)
+        estimate = features.expert[..., _EXPECTED] * features.request[:, _MEAN_QUALITY, None]
+        advantage = torch.cat([self.last(hidden)[..., 0] + self.estimate_weight * estimate, state[:, :1]], dim=1)
         values: Tensor = state[:, 1:] + advantage
         return values
 
