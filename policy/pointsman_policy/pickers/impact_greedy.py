@@ -2,10 +2,11 @@
 
 For each expert e::
 
-    score_e = q_e * P_e  -  w * impact_e  -  Q * health_e * (price_e * size  +  waste * (1 - P_e) * yield_e / Y)
+    score_e = q_e * P_e  -  w * impact_e  -  V * health_e * (price_e * size  +  waste * (1 - P_e) * yield_e / Y)
     price_e = price * crowding_e ** sharpness
 
-q_e is the predicted quality and Q its mean over the experts, P_e the probability of meeting the objectives, impact_e
+q_e is the predicted quality and Q its mean over the experts, V the mean of their quality priors (what capacity is worth
+to other requests, however easy this one is), P_e the probability of meeting the objectives, impact_e
 the expected QoS lost among the requests already there. size is the work of the request, the harmonic mean over the
 experts of the expert-seconds work_e that it takes, over that of a mean request; crowding_e is the part of the slack of
 its objectives that the load on e takes. So capacity has its price where it is short, and a request of mean size pays
@@ -88,19 +89,24 @@ def score_experts(
     allowed = allowed_count(state)
     mean_yield = 0.0
     mean_quality = 0.0
+    mean_prior = 0.0
     mean_rate = 0.0
     for e in range(scores.shape[0]):
         if state.allowed[e]:
+            mean_prior += state.expert[e].quality_prior / allowed
             mean_quality += state.candidate[e].predicted_quality / allowed
             mean_yield += state.candidate[e].predicted_quality / estimates[e].work_seconds / allowed
             mean_rate += 1.0 / estimates[e].work_seconds / allowed
+    value = mean_prior
+    if mean_prior <= 0.0:
+        value = mean_quality
     size = 1.0 / (mean_rate * max(state.request[0].mean_work_seconds, 1e-9))
     for e in range(scores.shape[0]):
         one = estimates[e]
         quality = state.candidate[e].predicted_quality
         taken = price * size * one.crowding_ratio**sharpness
         wasted = waste * (1.0 - one.slo_probability) * quality / one.work_seconds / max(mean_yield, 1e-9)
-        cost = mean_quality * one.health * (taken + wasted)
+        cost = value * one.health * (taken + wasted)
         scores[e] = quality * one.slo_probability - impact_weight * one.impact - cost
     return mean_quality
 
