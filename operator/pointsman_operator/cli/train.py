@@ -31,6 +31,7 @@ def train(
 ) -> None:
     """Train a policy in the simulator and export it; a run that was stopped goes on with --resume."""
     with needs_extra("policy"):
+        from pointsman_operator.cli.bench_sim import make_folder
         from pointsman_policy.learning.agents import find_agent
         from pointsman_policy.learning.training import TrainingPlan, TrainingRun
     console = Console(highlight=False)
