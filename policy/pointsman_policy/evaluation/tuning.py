@@ -53,7 +53,8 @@ def tune_rules(
         settings: Of each search.
         distribution: What the situations are drawn from.
         scorer: Runs them.
-        minutes: For each rule; parts of one that are searched apart take turns.
+        minutes: For each rule, compiling and the first validation not counted; parts of one that are searched apart
+            take turns, and each gets at least as many generations as it takes to be validated once.
         clock: Seconds.
         begun: Is told each rule's name when its search begins.
     """
@@ -62,10 +63,10 @@ def tune_rules(
     generations: dict[str, int] = {}
     for name, parts in rules_to_tune().items():
         begun(name)
-        until = clock() + 60 * minutes
         states = [begin(part, source, settings, scorer) for part in parts]
+        until, least = clock() + 60 * minutes, settings.validate_every * len(parts)
         turn = 0
-        while clock() < until:
+        while turn < least or clock() < until:
             part = turn % len(parts)
             states[part] = advance(parts[part], source, settings, scorer, states[part])
             turn += 1
