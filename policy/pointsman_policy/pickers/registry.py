@@ -19,11 +19,15 @@ _LOGGER = logging.getLogger(__name__)
 
 
 def _packaged() -> dict[str, Picker]:
-    found = {
-        module.PICKER.name: module.PICKER
-        for info in pkgutil.iter_modules(pickers.__path__)
-        if hasattr(module := importlib.import_module(f"{pickers.__name__}.{info.name}"), "PICKER")
-    }
+    found: dict[str, Picker] = {}
+    for info in pkgutil.iter_modules(pickers.__path__):
+        module = importlib.import_module(f"{pickers.__name__}.{info.name}")
+        picker = getattr(module, "PICKER", None)
+        if picker is None:
+            continue
+        if picker.name in found:
+            raise ValueError(f"{module.__name__} is a second picker named {picker.name!r}; rename one of the two")
+        found[picker.name] = picker
     for manifest in sorted(ARTEFACTS.glob("*/manifest.json")):
         try:
             picker = load_picker(manifest.parent)
