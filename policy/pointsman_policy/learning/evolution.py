@@ -1,10 +1,12 @@
 """A small evolution strategy for noisy objectives in a box: separable CMA-ES (Ros and Hansen, 2008).
 
-Each coordinate has a variance of its own that is learned, correlations are not: with few, noisy comparisons that
-learns faster than the full method. Coordinates run from 0 to 1; what is sampled outside is mirrored at the edge.
+Each direction of a given basis has a variance of its own that is learned, correlations are not: with few, noisy
+comparisons that learns faster than the full method. Coordinates run from 0 to 1; what is sampled outside is mirrored at
+the edge.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,6 +16,8 @@ Floats = npt.NDArray[np.float64]
 
 _SMALLEST_STEP = 1e-4
 _LARGEST_STEP = 0.5
+_APART = 0.1
+"""First variance of what makes the coordinates of a group differ; what they share moves each of them by the step."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,25 +28,35 @@ class Evolution:
     """[d]."""
     step: float
     """Overall step size."""
+    basis: Floats
+    """Orthonormal directions, one a row, [d, d]."""
     variance: Floats
-    """Relative variance of each coordinate, [d]."""
+    """Relative variance along each direction, [d]."""
     step_path: Floats
-    """[d]."""
+    """Along each direction, [d]."""
     variance_path: Floats
-    """[d]."""
+    """Along each direction, [d]."""
     generation: int = 0
 
     @classmethod
-    def begin(cls, start: Floats, step: float) -> "Evolution":
-        """Return a search around a start, [d], each coordinate within 0 and 1."""
+    def begin(cls, start: Floats, step: float, alike: Sequence[int] = ()) -> "Evolution":
+        """Return a search around a start.
+
+        Args:
+            start: Coordinates within 0 and 1, [d].
+            step: First step size.
+            alike: Group of each coordinate, [d]; those of a group move together at first. None = each on its own.
+        """
+        groups = np.asarray(alike if len(alike) else np.arange(len(start)))
+        basis, variance = _basis(groups)
         zeros = np.zeros(len(start))
-        return cls(np.asarray(start, np.float64), step, np.ones(len(start)), zeros, zeros)
+        return cls(np.asarray(start, np.float64), step, basis, variance, zeros, zeros)
 
     def sample(self, rng: np.random.Generator, population: int) -> Floats:
         """Return candidates, [population, d], drawn in pairs on either side of the mean."""
         half = rng.standard_normal((-(-population // 2), len(self.mean)))
         normal = np.concatenate([half, -half])[:population]
-        return mirrored(self.mean + self.step * np.sqrt(self.variance) * normal)
+        return mirrored(self.mean + self.step * (np.sqrt(self.variance) * normal) @ self.basis)
 
     def updated(self, candidates: Floats, scores: Floats) -> "Evolution":
         """Return the next generation's state.
@@ -60,7 +74,7 @@ class Evolution:
 
         order = np.argsort(-scores, kind="stable")[:parents]
         deviation = np.sqrt(self.variance)
-        steps = (candidates[order] - self.mean) / self.step
+        steps = (candidates[order] - self.mean) @ self.basis.T / self.step
         move = weights @ steps
         step_path = (1 - rates.step) * self.step_path
         step_path = step_path + math.sqrt(rates.step * (2 - rates.step) * effective) * move / deviation
@@ -78,7 +92,7 @@ class Evolution:
         step = self.step * math.exp(min(rates.step / rates.damping * (length / expected - 1), 1.0))
         return replace(
             self,
-            mean=np.clip(self.mean + self.step * move, 0.0, 1.0),
+            mean=np.clip(self.mean + self.step * move @ self.basis, 0.0, 1.0),
             step=min(max(step, _SMALLEST_STEP), _LARGEST_STEP),
             variance=np.maximum(variance, 1e-8),
             step_path=step_path,
@@ -111,6 +125,21 @@ class _Rates:
             one=one,
             many=min(max(many, 0.0) * faster, 1 - one, 0.5),
         )
+
+
+def _basis(groups: npt.NDArray[np.intp]) -> tuple[Floats, Floats]:
+    """Return directions, the common one of each group first, and their variances, [d, d] and [d]."""
+    directions, variance = [], []
+    for group in np.unique(groups):
+        members = np.flatnonzero(groups == group)
+        for k in range(len(members)):  # Helmert's contrasts: all together, then each one against those before
+            direction = np.zeros(len(groups))
+            direction[members if k == 0 else members[:k]] = 1.0
+            if k:
+                direction[members[k]] = -k
+            directions.append(direction / np.linalg.norm(direction))
+            variance.append(float(len(members)) if k == 0 else _APART)
+    return np.array(directions), np.array(variance)
 
 
 def mirrored(values: Floats) -> Floats:

@@ -28,7 +28,7 @@ _TEST_SITUATIONS = 32
 
 
 class ImpactGreedySearch:
-    """Evolution search over both tables; its result is never worse than its start on the validation situations."""
+    """Evolution search over both tables."""
 
     name = "impact-greedy"
     summary = "ImpactGreedy's parameters by evolution search"

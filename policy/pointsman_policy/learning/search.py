@@ -98,7 +98,7 @@ def begin(tunable: Tunable, source: Source, settings: SearchSettings, scorer: Sc
     """Return a search that has only seen its start."""
     start = tunable.space.encode(np.array(tunable.space.start))
     values = _validate(tunable, source, settings, scorer, start)
-    return SearchState(Evolution.begin(start, settings.step), start, values, float(values.mean()))
+    return SearchState(Evolution.begin(start, settings.step, tunable.space.groups), start, values, float(values.mean()))
 
 
 def advance(

@@ -34,6 +34,12 @@ class SearchSpace:
     def __len__(self) -> int:
         return len(self.names)
 
+    @property
+    def groups(self) -> tuple[int, ...]:
+        """Group of each parameter: those whose names differ only after "@" do the same at different loads, [d]."""
+        families = [name.partition("@")[0] for name in self.names]
+        return tuple(families.index(family) for family in families)
+
     def encode(self, values: Floats) -> Floats:
         """Return the coordinates of parameters, [d]; those outside the bounds are moved to them."""
         low, high, inside = (self._scaled(np.asarray(part, np.float64)) for part in (self.low, self.high, values))

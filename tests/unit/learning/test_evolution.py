@@ -39,6 +39,21 @@ def test_a_top_outside_the_box_is_approached_to_its_edge() -> None:
     assert evolution.mean.min() > 0.95
 
 
+def test_what_belongs_together_moves_together_at_first_and_apart_in_the_end() -> None:
+    rng = np.random.default_rng(2)
+    evolution = Evolution.begin(np.full(6, 0.5), 0.1, alike=(0, 1, 0, 1, 0, 1))
+    assert evolution.basis @ evolution.basis.T == pytest.approx(np.eye(6))
+    candidates = evolution.sample(rng, 2_000)
+    correlation: np.ndarray = np.atleast_2d(np.corrcoef(candidates.T))
+    assert correlation[0, 2] > 0.6
+    assert abs(correlation[0, 1]) < 0.1
+    goal = np.array([0.2, 0.8, 0.4, 0.6, 0.3, 0.7])
+    for _ in range(120):
+        candidates = evolution.sample(rng, 16)
+        evolution = evolution.updated(candidates, -((candidates - goal) ** 2).sum(axis=1))
+    assert np.abs(evolution.mean - goal).max() < 0.01
+
+
 def test_the_same_generator_gives_the_same_search() -> None:
     one, two = climb(5, 0.1, 20, seed=3), climb(5, 0.1, 20, seed=3)
     assert np.array_equal(one.mean, two.mean)

@@ -22,6 +22,11 @@ def test_coordinates_and_parameters_go_back_and_forth() -> None:
     assert space.encode(np.array([-5.0, 50.0])) == pytest.approx([0.0, 1.0])
 
 
+def test_a_parameter_at_different_loads_is_one_group() -> None:
+    space = SearchSpace(("a@0.5", "a@1", "b@0.5", "c"), (0.0,) * 4, (1.0,) * 4, (0.5,) * 4, (False,) * 4)
+    assert space.groups == (0, 0, 2, 3)
+
+
 @pytest.mark.parametrize(("low", "high", "logarithmic"), [(1.0, 1.0, False), (2.0, 1.0, False), (0.0, 1.0, True)])
 def test_bounds_that_leave_nothing_are_refused(low: float, high: float, logarithmic: bool) -> None:
     with pytest.raises(ValueError, match="bounds"):
