@@ -59,7 +59,7 @@ def route(
         _print_json(response)
         return
     console = Console()
-    console.print(f"Decision [bold]{response.decision_id}[/] by {response.picker} under policy {response.policy}")
+    console.print(f"Decision [bold]{response.decision_id}[/] by {_picker(response)} under policy {response.policy}")
     console.print(response.reason, highlight=False, markup=False)
     console.print(_candidates(response.endpoints, "In order of preference"))
     console.print(f"More: pointsman explain {response.decision_id}", style="dim")
@@ -107,7 +107,8 @@ def explain(
         return
     console = Console()
     console.print(
-        f"Decision [bold]{response.decision_id}[/], {response.age_seconds:.1f} s ago, policy {response.policy}"
+        f"Decision [bold]{response.decision_id}[/] by {_picker(response)}, {response.age_seconds:.1f} s ago, "
+        f"policy {response.policy}"
     )
     console.print(response.reason, highlight=False, markup=False)
     for fallback in response.fallbacks:
@@ -129,6 +130,11 @@ def explain(
 
 def _stub(channel: grpc.Channel) -> Any:
     return routing_pb2_grpc.RoutingServiceStub(channel)  # type: ignore[no-untyped-call]
+
+
+def _picker(response: pb.RouteResponse | pb.GetDecisionResponse) -> str:
+    """Name the picker, and the version of its parameters where it has one."""
+    return f"{response.picker} {response.policy_version}".rstrip()
 
 
 def _outcome(outcome: pb.ReportOutcomeRequest) -> str:

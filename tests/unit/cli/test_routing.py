@@ -12,7 +12,7 @@ from pointsman_operator.decision import OutcomeStatus
 def test_a_route_is_shown_with_its_reason_and_how_to_ask_for_more(run: Run, target: str) -> None:
     result = run("route", "Where to?", "--target", target)
     assert (result.code, result.err) == (0, "")
-    assert "by Obedient under policy edge/chat" in result.out
+    assert "by Obedient 3 under policy edge/chat" in result.out
     assert "c, by Obedient: what the test says" in result.out
     assert "More: pointsman explain " in result.out
     assert "10.0.0.3:8000" in result.out
@@ -56,6 +56,7 @@ def test_a_decision_is_explained_with_its_outcome(run: Run, target: str, core: C
     core.report(decision, duration_seconds=2.0, output_tokens=100)
     result = run("explain", decision.id, "--target", target)
     assert result.code == 0
+    assert "by Obedient 3, " in result.out
     assert "objectives NTPOT 30 ms" in result.out
     assert "not ready" in result.out
     assert "Outcome: completed, tokens 100, duration 2.00 s, TTFT -" in result.out
