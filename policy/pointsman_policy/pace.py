@@ -74,21 +74,23 @@ def note_progress(
         first_token_at: When the first one came, seconds; NaN = not told.
     """
     entry = ledger.entry[slot]
-    before = float(entry.tokens)
-    since = entry.progress_at
-    if np.isnan(entry.first_token_at) or before < 1.0:
-        before = 1.0
-        since = first_token_at
     if not np.isnan(first_token_at):
         entry.first_token_at = first_token_at
     elif np.isnan(entry.first_token_at):
         entry.first_token_at = at
     entry.tokens = tokens
     entry.progress_at = at
-    gained = tokens - before
-    seconds = at - since
+    if np.isnan(entry.paced_at):
+        entry.paced_at = entry.first_token_at
+        entry.paced_tokens = 1.0
+        if np.isnan(first_token_at):
+            entry.paced_tokens = tokens
+    gained = tokens - entry.paced_tokens
+    seconds = at - entry.paced_at
     if not (gained >= _LEAST_TOKENS and seconds >= _LEAST_SECONDS):
-        return
+        return  # what is left out now counts with the next report
+    entry.paced_at = at
+    entry.paced_tokens = tokens
     belief = beliefs[expert]
     load = loads[expert]
     most = min(belief.maximum_running_count, max(load.running_limit, 1.0))

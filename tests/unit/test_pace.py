@@ -84,6 +84,20 @@ def test_reports_that_tell_nothing_leave_the_pace(at: float, tokens: float, firs
     assert expert.ledger.entry[slot]["tokens"] == tokens
 
 
+@pytest.mark.parametrize("interval", [0.02, 0.1, 0.25, 1.0])
+def test_the_pace_does_not_depend_on_how_often_reports_come(interval: float) -> None:
+    expert = Expert()
+    slot = expert.open(0.0)
+    expert.tell(slot, 0.0, 1.0, first_token_at=0.0)
+    now, tokens = 0.0, 1.0
+    stalls = np.random.default_rng(2).random(20_000) < 0.3  # a third of the intervals brings nothing
+    for stalled in stalls[: int(200 / interval)]:
+        now += interval
+        tokens += 0.0 if stalled else interval / ITERATION
+        expert.tell(slot, now, tokens)
+    assert expert.pace == pytest.approx(1 / 0.7, rel=0.12)
+
+
 def test_time_spent_on_prompts_is_not_taken_for_slowness() -> None:
     expert = Expert()
     expert.loads[0]["prefill_tokens_per_second"] = 3_000.0  # 0.3 s of prompts a second

@@ -7,7 +7,6 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
-from pointsman_operator.cli.bench_sim import make_folder
 from pointsman_operator.cli.extras import needs_extra
 
 

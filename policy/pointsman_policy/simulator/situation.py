@@ -14,8 +14,6 @@ from pointsman_policy.simulator.simulation import Change, Fleet, Requests, Run, 
 from pointsman_policy.simulator.workload import Workload, build_workload
 from pointsman_policy.state import DROP
 
-_NEVER_SECONDS = 1e9
-
 
 @dataclass(frozen=True, eq=False)
 class Situation:
@@ -129,7 +127,7 @@ def build_visibility(scenario: Scenario) -> Visibility:
         telemetry_interval=telemetry.interval_milliseconds * 1e-3,
         telemetry_delay=telemetry.delay_milliseconds * 1e-3,
         outcome_delay=outcomes.delay_milliseconds * 1e-3,
-        progress_interval=outcomes.progress_milliseconds * 1e-3 or _NEVER_SECONDS,
+        progress_interval=outcomes.progress_milliseconds * 1e-3,
         discovery_delay=telemetry.discovery_milliseconds * 1e-3,
     )
 
