@@ -7,11 +7,11 @@ import numpy.typing as npt
 import pytest
 
 from pointsman_policy.ledger import Ledger, close_entry, new_ledger, open_entry
+from pointsman_policy.pace import PREFILL_WINDOW_SECONDS
 from pointsman_policy.pickers.picker import Picker
 from pointsman_policy.reckoning import (
     BELIEF,
     LOAD_WINDOW_SECONDS,
-    PREFILL_WINDOW_SECONDS,
     count_arrival,
     new_arrivals,
     new_loads,

@@ -122,7 +122,7 @@ class SoftActorCritic(Generic[ObservationT]):
         self.network: Any = network
         self._target: Any = copy.deepcopy(network).requires_grad_(False)
         self._settings = settings
-        self._log_temperature = torch.tensor(float(np.log(settings.initial_temperature)), requires_grad=True)
+        self._log_temperature = torch.tensor([float(np.log(settings.initial_temperature))], requires_grad=True)
         self._optimizer = torch.optim.Adam(network.parameters(), lr=settings.learning_rate, fused=True)
         self._temperature_optimizer = torch.optim.Adam([self._log_temperature], lr=settings.temperature_learning_rate)
 
@@ -169,14 +169,14 @@ class SoftActorCritic(Generic[ObservationT]):
         # Temperature: up where the policy is more certain than the target entropy asks.
         excess = (policy_entropy - target_entropy(mask, settings.target_entropy_share)).detach().mean()
         self._temperature_optimizer.zero_grad(set_to_none=True)
-        (self._log_temperature * excess).backward()  # type: ignore[no-untyped-call]
+        (self._log_temperature * excess).sum().backward()  # type: ignore[no-untyped-call]
         self._temperature_optimizer.step()
 
         self._move_target()
         return Losses(
             critic=critic_loss.item(),
             actor=actor_loss.item(),
-            temperature=float(self._log_temperature.detach().exp()),
+            temperature=self._log_temperature.detach().exp().item(),
             entropy=policy_entropy.mean().item(),
             value=chosen.mean().item(),
         )
@@ -223,7 +223,8 @@ class SoftActorCritic(Generic[ObservationT]):
             document["state"] = {}
             for name, moment in _part(state, kind).items():
                 parameter, _, key = name.partition(".")
-                document["state"].setdefault(int(parameter), {})[key] = moment
+                shaped = moment.reshape(()) if key == "step" else moment  # files know no numbers, only arrays
+                document["state"].setdefault(int(parameter), {})[key] = shaped
             optimizer.load_state_dict(document)
 
     def _optimizers(self) -> tuple[tuple[str, torch.optim.Optimizer], ...]:
