@@ -2,8 +2,8 @@
 
 Three stages share the budget. First ImpactGreedy's tables, as they come with the package, are searched on. Then the
 network learns what the analytic chance gets wrong, from outcomes of the policy as it is so far, with some exploration.
-At last the tables are searched again with the network in place, together with the trust in it. The policy that comes
-out is never worse than the one that the last stage started from, on situations for validation.
+At last the tables are searched again with the network in place, together with the trust in it. What that finds is taken
+half way back to the packaged tables: a search fits the situations that it meets, and real ones are of other kinds.
 """
 
 import math
@@ -142,7 +142,14 @@ class HanAgent:
         start = _actor(_greedy(progress), progress.model, progress.trust)
         if progress.refined is None:
             return start
-        return all_found(start, list(zip(han_tunables(start), progress.refined, strict=True)))
+        found = all_found(start, list(zip(han_tunables(start), progress.refined, strict=True)))
+        return _halfway(found, _actor(_START, progress.model, progress.trust))
+
+
+def _halfway(picker: Picker, other: Picker) -> Picker:
+    """Return a picker with the means of both one's parameters; their networks are the same."""
+    parameters = 0.5 * (np.array(picker.parameters) + np.array(other.parameters))
+    return replace(picker, parameters=tuple(parameters.tolist()))
 
 
 def _started(
