@@ -11,6 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 IMPORT_ROOTS = ("operator/pointsman_operator", "policy/pointsman_policy", "proto/pointsman")
 
+BINARY = (".png", ".safetensors")
 HOSTS = ("arxiv.org", "github.com", "keepachangelog.com", "semver.org", "www.apache.org", "www.w3.org")
 """The only hosts that links may name; every other URL is a placeholder or an address of the machine that runs it."""
 PLACEHOLDER = re.compile(
@@ -66,7 +67,7 @@ def _tracked_texts() -> list[tuple[Path, str]]:
     texts = []
     for name in listed.stdout.decode().split("\0"):
         path = ROOT / name
-        if name and path.is_file():
+        if name and path.is_file() and path.suffix not in BINARY:
             texts.append((Path(name), path.read_text("utf-8")))
     return texts
 

@@ -132,7 +132,7 @@ class TrainingRun:
         if self.plan.minutes is not None:
             shares.append(self.seconds / max(60.0 * self.plan.minutes, 1e-9))
         if self.plan.rounds is not None:
-            shares.append(self._rounds / max(self.plan.rounds, 1))
+            shares.append(self._rounds / self.plan.rounds if self.plan.rounds else 1.0)
         return min(max(shares), 1.0)
 
     @property
