@@ -176,11 +176,12 @@ def _reckon_own(
     capacity = row.kv_capacity_tokens
     running_slots = state.running.shape[1]
     waiting_slots = state.waiting.shape[1]
-    # Sums are kept in the row's precision and out of memory, which every entry would have to wait for.
-    running_context = row.running_context_tokens
-    running_remaining = row.running_remaining_tokens
-    waiting_prompt = row.waiting_prompt_tokens
-    waiting_output = row.waiting_output_tokens
+    # Sums are kept out of memory, which every entry would have to wait for.
+    running_context = float(row.running_context_tokens)
+    running_remaining = float(row.running_remaining_tokens)
+    waiting_prompt = float(row.waiting_prompt_tokens)
+    waiting_output = float(row.waiting_output_tokens)
+    tokens_per_second = 1.0 / iteration
     running = 0
     waiting = 0
     full = False
@@ -193,24 +194,24 @@ def _reckon_own(
         generated = float(entry.tokens)
         first_at = entry.first_token_at
         if started:
-            generated = max(generated, 1.0) + max(now - max(entry.progress_at, first_at), 0.0) / iteration
+            generated = max(generated, 1.0) + max(now - max(entry.progress_at, first_at), 0.0) * tokens_per_second
         elif not full:
             first_at = entry.expected_first_token_at
             if now > first_at:
-                generated = 1.0 + (now - first_at) / iteration
+                generated = 1.0 + (now - first_at) * tokens_per_second
         predicted = float(entry.predicted_output_tokens)
         total = max(predicted, generated + max(_LEAST_REMAINING_SHARE * predicted, 1.0))
         if started or not full:
-            running_context = np.float32(running_context + (entry.prompt_tokens + generated))
-            running_remaining = np.float32(running_remaining + (total - generated))
+            running_context += entry.prompt_tokens + generated
+            running_remaining += total - generated
             if running < running_slots:
                 state.running_mask[i, running] = True
                 slot = state.running[i, running]
             running += 1
             listed = running <= running_slots
         else:
-            waiting_prompt = np.float32(waiting_prompt + entry.prompt_tokens)
-            waiting_output = np.float32(waiting_output + total)
+            waiting_prompt += entry.prompt_tokens
+            waiting_output += total
             if waiting < waiting_slots:
                 state.waiting_mask[i, waiting] = True
                 slot = state.waiting[i, waiting]
