@@ -77,13 +77,13 @@ def test_the_fleet_is_what_the_scenario_says_and_what_it_believes(scenario: Scen
     assert fleet.quality_prior == pytest.approx([0.5, 0.7])
 
 
-def test_visibility_is_in_seconds_and_no_progress_means_none_before_the_end(scenario: Scenario) -> None:
+def test_visibility_is_in_seconds_and_a_progress_interval_of_none_means_always_known(scenario: Scenario) -> None:
     visibility = build_visibility(scenario)
 
     assert visibility.telemetry_interval == pytest.approx(0.5)
     assert visibility.telemetry_delay == pytest.approx(0.02)
     assert visibility.outcome_delay == pytest.approx(0.03)
-    assert visibility.progress_interval > 1e6
+    assert visibility.progress_interval == 0.0
 
 
 def test_outcomes_are_those_of_the_expert_that_answered(scenario: Scenario) -> None:
