@@ -52,9 +52,11 @@ def test_requests_that_must_be_served_are_never_dropped(situation: Situation) ->
     assert episode.action.max() < 3
 
 
-def test_the_penalty_is_taken_off_the_reward(situation: Situation) -> None:
+def test_the_penalty_is_taken_off_the_reward() -> None:
+    distribution = Distribution(requests=300, experts=(3, 3), admissions=("ShedHopeless",), loads=(1.4, 1.5))
+    busy = draw_situation(np.random.default_rng(6), distribution)
     free, charged, paper = (
-        play(situation, GREEDY, np.random.default_rng(1), 0.3, settings).reward.mean()
+        play(busy, GREEDY, np.random.default_rng(1), 1.0, settings).reward.mean()
         for settings in (RewardSettings(0.0), RewardSettings(1.0), RewardSettings(1.0, corrected=False))
     )
     assert free > charged
