@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from pointsman_policy.compiled import compiled
 from pointsman_policy.pickers.picker import Picker, best
-from pointsman_policy.runtime.features import FEATURES, Features, encode
+from pointsman_policy.runtime.features import FEATURES, features_of
 from pointsman_policy.state import DROP, RoutingState
 
 FLAT_EXPERT = ("kv_used", "running_requests", "waiting_requests", "quality", "output_tokens")
@@ -21,7 +21,6 @@ FLAT_EXPERT = ("kv_used", "running_requests", "waiting_requests", "quality", "ou
 FLAT_REQUEST = ("prompt_tokens", "may_drop")
 FLAT_EXPERT_COLUMNS = tuple(FEATURES["expert"].index(name) for name in FLAT_EXPERT)
 FLAT_REQUEST_COLUMNS = tuple(FEATURES["request"].index(name) for name in FLAT_REQUEST)
-_EXPERT_WIDTH, _SLOT_WIDTH, _REQUEST_WIDTH = (len(FEATURES[table]) for table in ("expert", "slot", "request"))
 
 
 def flat_actor(name: str, experts: int, layers: Sequence[tuple[npt.NDArray[Any], npt.NDArray[Any]]]) -> Picker:
@@ -48,17 +47,7 @@ def _kernel(
     experts, hidden = int(parameters[0]), int(parameters[1])
     if experts != state.expert.shape[0]:
         raise ValueError("this network was made for another number of experts")
-    slots, waiting = state.running_mask.shape[1], state.waiting_mask.shape[1]
-    features = Features(
-        np.zeros((experts, _EXPERT_WIDTH), np.float32),
-        np.zeros((experts, slots, _SLOT_WIDTH), np.float32),
-        np.zeros((experts, slots), np.bool_),
-        np.zeros((experts, waiting, _SLOT_WIDTH), np.float32),
-        np.zeros((experts, waiting), np.bool_),
-        np.zeros(_REQUEST_WIDTH, np.float32),
-        np.zeros(experts, np.bool_),
-    )
-    encode(state, features)
+    features = features_of(state)
     width = len(FLAT_EXPERT_COLUMNS)
     x = np.zeros(experts * width + len(FLAT_REQUEST_COLUMNS))
     for e in range(experts):
