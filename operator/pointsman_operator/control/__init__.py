@@ -1,0 +1,1 @@
+"""The control plane: admission of RouterPolicies, and a status that says what routers really run."""
