@@ -59,7 +59,8 @@ async def run_router(settings: RouterSettings, started: Callable[[tuple[int, ...
         router,
         metrics,
         Destinations(router, metrics),
-        ServerSettings(settings.grpc_addresses, settings.sidecar_addresses),
+        ServerSettings(settings.grpc_addresses, settings.sidecar_addresses, name=settings.name),
+        reports=parts.configuration.reports,
     )
     admin = admin_app(router, metrics, lambda: "draining" if stop.is_set() else router.not_ready(), parts.problems)
     async with AsyncExitStack() as stack:

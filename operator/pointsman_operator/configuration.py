@@ -1,8 +1,10 @@
 """Keeps router, telemetry and Envoy in line with the files that say how to route."""
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 
+from pointsman_operator.decision import PolicyReport
 from pointsman_operator.discovery.file import ExpertFile, PolicyFile
 from pointsman_operator.router import Router
 from pointsman_operator.serving.envoy_endpoints import EnvoyEndpoints
@@ -78,6 +80,13 @@ class Configuration:
             "experts": self._experts.problem or self._failures["experts"],
             "envoy_endpoints": self._failures["envoy_endpoints"],
         }
+
+    def reports(self) -> tuple[PolicyReport, ...]:
+        """Return what runs of each policy, and how that goes, by key."""
+        telemetry = self._pollers.problems()
+        return tuple(
+            replace(report, telemetry_problem=telemetry.get(report.policy, "")) for report in self._router.reports()
+        )
 
     def _announce(self) -> None:
         if self._envoy is not None:

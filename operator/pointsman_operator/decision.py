@@ -149,6 +149,36 @@ class ExpertView:
     in_flight: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyReport:
+    """What a router runs of one RouterPolicy, and how that goes."""
+
+    policy: str
+    """As "namespace/name"."""
+    uid: str = ""
+    """Of the object in Kubernetes; empty for policies from files."""
+    generation: int = 0
+    """The newest that was seen, in effect or not; 0 for policies from files."""
+    model_name: str = ""
+    """Empty while an older policy has it."""
+    picker: str = ""
+    """The one asked first; empty if nothing of the policy is in effect."""
+    policy_version: str = ""
+    experts: int = 0
+    ready_experts: int = 0
+    fresh_experts: int = 0
+    """Ready ones whose newest load sample is still believed."""
+    oldest_telemetry_age_seconds: float | None = None
+    """Among the newest samples of the ready experts; None = there is none."""
+    telemetry_problem: str = ""
+    problem: str = ""
+    """Why `generation` is not in effect; empty = it is."""
+    judged_requests: int = 0
+    """Finished requests of which it is known whether they met their objectives."""
+    met_requests: int = 0
+    """Those that met all of them."""
+
+
 class Routing(Protocol):
     """The routing core as serving sees it. All methods are synchronous, take microseconds and run on the event loop."""
 
@@ -166,6 +196,9 @@ class Routing(Protocol):
 
     def models(self) -> tuple[str, ...]:
         """Return the model names that clients may use."""
+
+    def reports(self) -> tuple[PolicyReport, ...]:
+        """Return what is known of each policy by routing alone."""
 
     def open_decisions(self) -> int:
         """Return the number of decisions whose end is not known yet."""

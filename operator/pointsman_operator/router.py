@@ -11,7 +11,16 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from pointsman_operator.decision import Decision, ExpertView, Explanation, Outcome, OutcomeStatus, Reason, RouteQuery
+from pointsman_operator.decision import (
+    Decision,
+    ExpertView,
+    Explanation,
+    Outcome,
+    OutcomeStatus,
+    PolicyReport,
+    Reason,
+    RouteQuery,
+)
 from pointsman_operator.discovery.endpoint import Endpoint
 from pointsman_operator.discovery.store import matching
 from pointsman_operator.errors import NoExpertError, ShedError, UnknownDecisionError, UnknownModelError
@@ -43,6 +52,15 @@ class _Route:
     policy: RouterPolicy
     chain: PickerChain
     view: PolicyView
+    score: "_Score"
+
+
+@dataclass(slots=True)
+class _Score:
+    """How a policy's requests went since the router started."""
+
+    judged: int = 0
+    met: int = 0
 
 
 class Router:
@@ -81,6 +99,7 @@ class Router:
         self._by_key: dict[str, _Route] = {}
         self._arrivals: dict[str, npt.NDArray[np.void]] = {}
         self._chains: dict[str, tuple[RouterPolicy, PickerChain]] = {}
+        self._scores: dict[str, _Score] = {}
         self._open: OrderedDict[str, Trace] = OrderedDict()
         self._by_slot: dict[int, str] = {}
         self._recent: OrderedDict[str, Trace] = OrderedDict()
@@ -106,10 +125,11 @@ class Router:
             if view.at_prior and view.at_prior != self._at_prior.get(policy.key):
                 _LOGGER.info("Policy %s: %s not fitted, at the experts' priors", policy.key, ", ".join(view.at_prior))
             self._at_prior[policy.key] = view.at_prior
-            routes[policy.spec.model_name] = _Route(policy, self._chain(policy), view)
+            score = self._scores.setdefault(policy.key, _Score())
+            routes[policy.spec.model_name] = _Route(policy, self._chain(policy), view, score)
         self._routes = routes
         self._by_key = {route.policy.key: route for route in routes.values()}
-        for known in (self._arrivals, self._chains, self._at_prior):
+        for known in (self._arrivals, self._chains, self._at_prior, self._scores):
             for key in known.keys() - self._by_key.keys():
                 del known[key]
 
@@ -198,6 +218,28 @@ class Router:
     def models(self) -> tuple[str, ...]:
         """Return the model names that clients may use."""
         return tuple(self._routes)
+
+    def reports(self) -> tuple[PolicyReport, ...]:
+        """Return what is known of each policy by routing alone, by key."""
+        now = self._clock()
+        return tuple(self._report(self._by_key[key], now) for key in sorted(self._by_key))
+
+    def _report(self, route: _Route, now: float) -> PolicyReport:
+        spec = route.policy.spec
+        views = [view for view in self._in_flight.views(route.view.endpoints, now) if view.ready]
+        ages = [view.telemetry_age_seconds for view in views if view.telemetry_age_seconds is not None]
+        return PolicyReport(
+            policy=route.policy.key,
+            model_name=spec.model_name,
+            picker=spec.picker.name,
+            policy_version=self._pickers[spec.picker.name].version,
+            experts=len(route.view.endpoints),
+            ready_experts=len(views),
+            fresh_experts=sum(age < spec.telemetry.stale_after_milliseconds / 1e3 for age in ages),
+            oldest_telemetry_age_seconds=max(ages, default=None),
+            judged_requests=route.score.judged,
+            met_requests=route.score.met,
+        )
 
     def observe(self, samples: Iterable[LoadSample]) -> None:
         """Take load samples; decisions whose request an expert verifiably no longer has are closed."""
@@ -347,6 +389,10 @@ class Router:
         policy = trace.decision.policy
         met = trace.slo_met(outcome)
         qos = None if met is None else trace.quality(outcome) * met
+        score = self._scores.get(policy)
+        if score is not None and met is not None:
+            score.judged += 1
+            score.met += met
         self._metrics.finished(policy, trace.decision.picker, outcome.status, slo_met=met, qos=qos)
         for kind, measured in zip(LATENCIES, latencies(outcome), strict=True):
             predicted = trace.predicted_seconds(kind)

@@ -1,6 +1,7 @@
 """How one router process runs; everything about routing itself is in RouterPolicies."""
 
-from dataclasses import dataclass
+import socket
+from dataclasses import dataclass, field
 from pathlib import Path
 
 
@@ -17,6 +18,8 @@ class RouterSettings:
     sidecar_addresses: tuple[str, ...] = ()
     """Where our own sidecar finds ext_proc, over a transport that costs less; forms as above, empty = not
     served."""
+    name: str = field(default_factory=socket.gethostname)
+    """Tells this router from its replicas; in Kubernetes its pod's name."""
     admin_host: str = "127.0.0.1"
     """Where metrics, probes and debug pages are served."""
     admin_port: int = 9090

@@ -541,3 +541,38 @@ def reachable(root: object) -> list[object]:
         seen[id(one)] = one
         queue.extend(gc.get_referents(one))
     return list(seen.values())
+
+
+def test_a_policy_is_reported_with_its_experts_their_load_and_its_score() -> None:
+    experts = [endpoint("a"), endpoint("b"), endpoint("c"), endpoint("d", ready=False)]
+    core = Core(experts)
+    core.sample("10.0.0.1:8000", 1, age=2.0)
+    core.sample("10.0.0.2:8000", 1, age=20.0)
+    core.report(core.route(), duration_seconds=1.0, output_tokens=100)
+    core.report(core.route(), duration_seconds=9.0, output_tokens=100)
+    core.report(core.route(), OutcomeStatus.CANCELLED)
+    (report,) = core.router.reports()
+    assert (report.policy, report.model_name, report.picker, report.policy_version) == (
+        "edge/chat",
+        "edge-chat",
+        "Obedient",
+        "3",
+    )
+    assert (report.experts, report.ready_experts, report.fresh_experts) == (4, 3, 1)
+    assert report.oldest_telemetry_age_seconds == pytest.approx(20.0)
+    assert (report.judged_requests, report.met_requests) == (2, 1)
+
+
+def test_without_any_sample_a_policy_has_no_telemetry_age() -> None:
+    (report,) = Core([endpoint("a")]).router.reports()
+    assert (report.fresh_experts, report.oldest_telemetry_age_seconds) == (0, None)
+
+
+def test_the_score_of_a_policy_outlives_its_changes_but_not_the_policy() -> None:
+    core = Core([endpoint("a")])
+    core.report(core.route(), duration_seconds=1.0, output_tokens=100)
+    core.router.configure([policy(admission={"mode": "ShedHopeless"})], [endpoint("a")])
+    assert core.router.reports()[0].judged_requests == 1
+    core.router.configure([], [])
+    core.router.configure(core.policies, [endpoint("a")])
+    assert core.router.reports()[0].judged_requests == 0

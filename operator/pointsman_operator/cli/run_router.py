@@ -20,6 +20,9 @@ def router(
     sidecar_listen: Annotated[
         list[str], typer.Option(help="Where our own Envoy sidecar finds ext_proc, at less cost; forms as above.")
     ] = list(_DEFAULTS.sidecar_addresses),  # noqa: B006
+    name: Annotated[
+        str, typer.Option(envvar="POD_NAME", help="What the router is called among its replicas.")
+    ] = _DEFAULTS.name,
     admin_host: Annotated[str, typer.Option(help="Where metrics, probes and debug pages are served.")] = (
         _DEFAULTS.admin_host
     ),
@@ -57,6 +60,7 @@ def router(
                 experts=experts,
                 grpc_addresses=tuple(listen),
                 sidecar_addresses=tuple(sidecar_listen),
+                name=name,
                 admin_host=admin_host,
                 admin_port=admin_port,
                 envoy_endpoints=envoy_endpoints,

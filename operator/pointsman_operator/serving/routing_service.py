@@ -3,7 +3,7 @@
 Messages are parsed here rather than by gRPC, which would answer garbage with an error that blames the router.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Final, NoReturn
 
 import grpc
@@ -18,6 +18,7 @@ from pointsman_operator.decision import (
     Explanation,
     ObjectiveOverrides,
     Outcome,
+    PolicyReport,
     Routing,
 )
 from pointsman_operator.discovery.endpoint import Endpoint
@@ -41,11 +42,17 @@ class RoutingServicer:
     Args:
         routing: The routing core.
         metrics: Counts what was answered.
+        reports: Tells what runs of each policy.
+        name: Tells this router from its replicas.
     """
 
-    def __init__(self, routing: Routing, metrics: Metrics) -> None:
+    def __init__(
+        self, routing: Routing, metrics: Metrics, reports: Callable[[], Iterable[PolicyReport]], name: str
+    ) -> None:
         self._routing = routing
         self._metrics = metrics
+        self._reports = reports
+        self._name = name
 
     def handler(self) -> "grpc.GenericRpcHandler[bytes, Message]":
         """Return what to add to a gRPC server."""
@@ -102,6 +109,10 @@ class RoutingServicer:
         except RouteError as error:
             await _abort(context, error)
         return _explanation(explanation)
+
+    async def ListPolicies(self, _: pb.ListPoliciesRequest, __: Context) -> pb.ListPoliciesResponse:  # noqa: N802
+        """Show what this router runs."""
+        return pb.ListPoliciesResponse(policies=map(_policy_state, self._reports()), router=self._name)
 
     def _candidates(self, decision: Decision) -> list[pb.Candidate]:
         try:
@@ -177,6 +188,25 @@ def _expert(view: ExpertView) -> pb.Expert:
         telemetry_age_seconds=view.telemetry_age_seconds,
         in_flight_count=view.in_flight,
         quality_prior=expert.quality_prior_percent / 100.0,
+    )
+
+
+def _policy_state(report: PolicyReport) -> pb.PolicyState:
+    return pb.PolicyState(
+        policy=report.policy,
+        uid=report.uid,
+        generation=report.generation,
+        model_name=report.model_name,
+        picker=report.picker,
+        policy_version=report.policy_version,
+        ready_expert_count=report.ready_experts,
+        expert_count=report.experts,
+        fresh_expert_count=report.fresh_experts,
+        oldest_telemetry_age_seconds=report.oldest_telemetry_age_seconds,
+        telemetry_problem=report.telemetry_problem,
+        problem=report.problem,
+        answered_request_count=report.judged_requests,
+        met_objective_count=report.met_requests,
     )
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import ipaddress
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -13,7 +13,7 @@ from grpc_health.v1._async import HealthServicer
 from grpc_reflection.v1alpha import reflection
 
 from pointsman.envoy.v3 import access_log_pb2_grpc
-from pointsman_operator.decision import Routing
+from pointsman_operator.decision import PolicyReport, Routing
 from pointsman_operator.metrics import Metrics
 from pointsman_operator.serving import access_log, ext_proc, routing_service
 from pointsman_operator.serving.destinations import Destinations
@@ -43,6 +43,8 @@ class ServerSettings:
     """Largest gRPC message; a buffered body must fit."""
     keepalive_seconds: int = 60
     """Idle time after which a connection is checked."""
+    name: str = ""
+    """Tells this router from its replicas, to those who ask."""
 
 
 class RouterServer:
@@ -54,6 +56,7 @@ class RouterServer:
         destinations: What ext_proc answers with.
         settings: How to listen.
         clock: Seconds, monotonic.
+        reports: Tells what runs of each policy; default: what the routing core knows alone.
     """
 
     def __init__(
@@ -63,6 +66,7 @@ class RouterServer:
         destinations: Destinations,
         settings: ServerSettings,
         clock: Callable[[], float] = time.monotonic,
+        reports: Callable[[], Iterable[PolicyReport]] | None = None,
     ) -> None:
         self._settings = settings
         self._routing = routing
@@ -76,7 +80,8 @@ class RouterServer:
         access_log_pb2_grpc.add_AccessLogServiceServicer_to_server(  # type: ignore[no-untyped-call]
             access_log.AccessLogServicer(routing, metrics), self._server
         )
-        self._server.add_generic_rpc_handlers((routing_service.RoutingServicer(routing, metrics).handler(),))
+        routing_servicer = routing_service.RoutingServicer(routing, metrics, reports or routing.reports, settings.name)
+        self._server.add_generic_rpc_handlers((routing_servicer.handler(),))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         names = (
             ext_proc.SERVICE_NAME,

@@ -21,6 +21,7 @@ from pointsman_operator.decision import (
     ObjectiveOverrides,
     Outcome,
     OutcomeStatus,
+    PolicyReport,
     RouteQuery,
 )
 from pointsman_operator.discovery.endpoint import Endpoint
@@ -103,6 +104,27 @@ class FakeRouting:
             raise UnknownModelError(f"no RouterPolicy serves the model {model!r}; see GET /v1/models")
         return "edge/chat", tuple(ExpertView(endpoint, True, 1.0, 2.0, None, 0.5, 3) for endpoint in self.endpoints)
 
+    def reports(self) -> tuple[PolicyReport, ...]:
+        return (
+            PolicyReport(
+                policy="edge/chat",
+                uid="5e6f",
+                generation=4,
+                model_name="edge-chat",
+                picker="HanActor",
+                policy_version="7",
+                experts=3,
+                ready_experts=2,
+                fresh_experts=1,
+                oldest_telemetry_age_seconds=0.5,
+                telemetry_problem="Prometheus is away",
+                problem="spec.picker: unknown",
+                judged_requests=9,
+                met_requests=8,
+            ),
+            PolicyReport(policy="edge/new"),
+        )
+
     def models(self) -> tuple[str, ...]:
         return ("edge-chat", "auto")
 
@@ -145,7 +167,7 @@ async def serving(
     routing: FakeRouting, metrics: Metrics, destinations: Destinations
 ) -> AsyncIterator[tuple[RouterServer, grpc.aio.Channel]]:
     """A server on a free port, and a channel to it."""
-    server = RouterServer(routing, metrics, destinations, ServerSettings(addresses=("127.0.0.1:0",)))
+    server = RouterServer(routing, metrics, destinations, ServerSettings(addresses=("127.0.0.1:0",), name="router-0"))
     (port,) = await server.start()
     try:
         async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:

@@ -90,6 +90,30 @@ async def test_experts_are_listed_and_what_is_unknown_is_unset(stub: Any) -> Non
     assert response.experts[0].quality_prior == 0.5
 
 
+async def test_policies_are_listed_by_the_router_that_runs_them(stub: Any) -> None:
+    response = await stub.ListPolicies(pb.ListPoliciesRequest())
+    assert response.router == "router-0"
+    known, new = response.policies
+    assert known == pb.PolicyState(
+        policy="edge/chat",
+        uid="5e6f",
+        generation=4,
+        model_name="edge-chat",
+        picker="HanActor",
+        policy_version="7",
+        expert_count=3,
+        ready_expert_count=2,
+        fresh_expert_count=1,
+        oldest_telemetry_age_seconds=0.5,
+        telemetry_problem="Prometheus is away",
+        problem="spec.picker: unknown",
+        answered_request_count=9,
+        met_objective_count=8,
+    )
+    assert new == pb.PolicyState(policy="edge/new")
+    assert not new.HasField("oldest_telemetry_age_seconds")
+
+
 @pytest.mark.parametrize(
     ("error", "code", "reason"),
     [

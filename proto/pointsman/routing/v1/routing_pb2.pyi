@@ -197,3 +197,47 @@ class GetDecisionResponse(_message.Message):
     candidates: _containers.RepeatedCompositeFieldContainer[Candidate]
     outcome: ReportOutcomeRequest
     def __init__(self, decision_id: _Optional[str] = ..., policy: _Optional[str] = ..., picker: _Optional[str] = ..., policy_version: _Optional[str] = ..., reason: _Optional[str] = ..., fallbacks: _Optional[_Iterable[str]] = ..., age_seconds: _Optional[float] = ..., prompt_token_count: _Optional[int] = ..., objectives: _Optional[_Union[Objectives, _Mapping]] = ..., load_ratio: _Optional[float] = ..., candidates: _Optional[_Iterable[_Union[Candidate, _Mapping]]] = ..., outcome: _Optional[_Union[ReportOutcomeRequest, _Mapping]] = ...) -> None: ...
+
+class ListPoliciesRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ListPoliciesResponse(_message.Message):
+    __slots__ = ("policies", "router")
+    POLICIES_FIELD_NUMBER: _ClassVar[int]
+    ROUTER_FIELD_NUMBER: _ClassVar[int]
+    policies: _containers.RepeatedCompositeFieldContainer[PolicyState]
+    router: str
+    def __init__(self, policies: _Optional[_Iterable[_Union[PolicyState, _Mapping]]] = ..., router: _Optional[str] = ...) -> None: ...
+
+class PolicyState(_message.Message):
+    __slots__ = ("policy", "uid", "generation", "model_name", "picker", "policy_version", "ready_expert_count", "expert_count", "fresh_expert_count", "oldest_telemetry_age_seconds", "telemetry_problem", "problem", "answered_request_count", "met_objective_count")
+    POLICY_FIELD_NUMBER: _ClassVar[int]
+    UID_FIELD_NUMBER: _ClassVar[int]
+    GENERATION_FIELD_NUMBER: _ClassVar[int]
+    MODEL_NAME_FIELD_NUMBER: _ClassVar[int]
+    PICKER_FIELD_NUMBER: _ClassVar[int]
+    POLICY_VERSION_FIELD_NUMBER: _ClassVar[int]
+    READY_EXPERT_COUNT_FIELD_NUMBER: _ClassVar[int]
+    EXPERT_COUNT_FIELD_NUMBER: _ClassVar[int]
+    FRESH_EXPERT_COUNT_FIELD_NUMBER: _ClassVar[int]
+    OLDEST_TELEMETRY_AGE_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    TELEMETRY_PROBLEM_FIELD_NUMBER: _ClassVar[int]
+    PROBLEM_FIELD_NUMBER: _ClassVar[int]
+    ANSWERED_REQUEST_COUNT_FIELD_NUMBER: _ClassVar[int]
+    MET_OBJECTIVE_COUNT_FIELD_NUMBER: _ClassVar[int]
+    policy: str
+    uid: str
+    generation: int
+    model_name: str
+    picker: str
+    policy_version: str
+    ready_expert_count: int
+    expert_count: int
+    fresh_expert_count: int
+    oldest_telemetry_age_seconds: float
+    telemetry_problem: str
+    problem: str
+    answered_request_count: int
+    met_objective_count: int
+    def __init__(self, policy: _Optional[str] = ..., uid: _Optional[str] = ..., generation: _Optional[int] = ..., model_name: _Optional[str] = ..., picker: _Optional[str] = ..., policy_version: _Optional[str] = ..., ready_expert_count: _Optional[int] = ..., expert_count: _Optional[int] = ..., fresh_expert_count: _Optional[int] = ..., oldest_telemetry_age_seconds: _Optional[float] = ..., telemetry_problem: _Optional[str] = ..., problem: _Optional[str] = ..., answered_request_count: _Optional[int] = ..., met_objective_count: _Optional[int] = ...) -> None: ...

@@ -56,6 +56,11 @@ class RoutingServiceStub:
                 request_serializer=pointsman_dot_routing_dot_v1_dot_routing__pb2.GetDecisionRequest.SerializeToString,
                 response_deserializer=pointsman_dot_routing_dot_v1_dot_routing__pb2.GetDecisionResponse.FromString,
                 _registered_method=True)
+        self.ListPolicies = channel.unary_unary(
+                '/pointsman.routing.v1.RoutingService/ListPolicies',
+                request_serializer=pointsman_dot_routing_dot_v1_dot_routing__pb2.ListPoliciesRequest.SerializeToString,
+                response_deserializer=pointsman_dot_routing_dot_v1_dot_routing__pb2.ListPoliciesResponse.FromString,
+                _registered_method=True)
 
 
 class RoutingServiceServicer:
@@ -97,6 +102,14 @@ class RoutingServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListPolicies(self, request, context):
+        """ListPolicies shows which RouterPolicies this router runs, in which generation, and how that goes. Whoever wants to know
+        what a fleet of routers runs asks each of them.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_RoutingServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -119,6 +132,11 @@ def add_RoutingServiceServicer_to_server(servicer, server):
                     servicer.GetDecision,
                     request_deserializer=pointsman_dot_routing_dot_v1_dot_routing__pb2.GetDecisionRequest.FromString,
                     response_serializer=pointsman_dot_routing_dot_v1_dot_routing__pb2.GetDecisionResponse.SerializeToString,
+            ),
+            'ListPolicies': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListPolicies,
+                    request_deserializer=pointsman_dot_routing_dot_v1_dot_routing__pb2.ListPoliciesRequest.FromString,
+                    response_serializer=pointsman_dot_routing_dot_v1_dot_routing__pb2.ListPoliciesResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -231,6 +249,33 @@ class RoutingService:
             '/pointsman.routing.v1.RoutingService/GetDecision',
             pointsman_dot_routing_dot_v1_dot_routing__pb2.GetDecisionRequest.SerializeToString,
             pointsman_dot_routing_dot_v1_dot_routing__pb2.GetDecisionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListPolicies(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pointsman.routing.v1.RoutingService/ListPolicies',
+            pointsman_dot_routing_dot_v1_dot_routing__pb2.ListPoliciesRequest.SerializeToString,
+            pointsman_dot_routing_dot_v1_dot_routing__pb2.ListPoliciesResponse.FromString,
             options,
             channel_credentials,
             insecure,
