@@ -24,10 +24,12 @@ RESERVED_MODEL_NAME = "auto"
 # Set by the API server on stored objects, so that a policy saved with `kubectl get -o yaml` reads back.
 _SERVER_SIDE_METADATA = frozenset(
     {
+        "clusterName",
         "creationTimestamp",
         "deletionGracePeriodSeconds",
         "deletionTimestamp",
         "finalizers",
+        "generateName",
         "generation",
         "managedFields",
         "ownerReferences",
@@ -69,15 +71,37 @@ class Selector(Document):
     """Labels that an expert must all have with these values; at least one, so that nothing is selected by accident."""
 
 
-class Experts(Document):
-    """The experts behind the model name."""
+class InferencePoolRef(Document):
+    """An InferencePool of the Gateway API Inference Extension; its selector and its first target port are used."""
 
-    selector: Selector
+    group: Literal["inference.networking.k8s.io", "inference.networking.x-k8s.io"] = "inference.networking.k8s.io"
+    """API group of the pool: inference.networking.k8s.io (v1), or inference.networking.x-k8s.io before that."""
+    name: ObjectName
+    """Name of the pool, in the policy's own namespace."""
+
+
+class Experts(Document):
+    """The experts behind the model name, by `selector` or by `inferencePoolRef`: exactly one of the two."""
+
+    selector: Selector | None = None
     """Which experts, among those of the policy's namespace."""
+    inference_pool_ref: InferencePoolRef | None = None
+    """The InferencePool whose pods are the experts; needs Kubernetes with the CRD of InferencePools."""
     port: Integer = Field(default=8000, ge=1, le=65_535)
-    """TCP port of their OpenAI-compatible servers; an ``experts.yaml`` names a port for each expert instead."""
+    """TCP port of their OpenAI-compatible servers. An InferencePool's target port, a pod's annotation or an entry of
+    ``experts.yaml`` goes first."""
     engine: Engine = "vllm"
     """Inference server that they run, which decides how their metrics are named; an expert's own setting goes first."""
+
+    @model_validator(mode="after")
+    def _one_way_to_find_them(self) -> "Experts":
+        if self.selector is None and self.inference_pool_ref is None:
+            raise ValueError(
+                "needs selector or inferencePoolRef, and has neither; say by one of them which pods they are"
+            )
+        if self.selector is not None and self.inference_pool_ref is not None:
+            raise ValueError("has both selector and inferencePoolRef; remove one of the two")
+        return self
 
 
 class Objectives(Document):
@@ -292,7 +316,7 @@ def read_policies(path: Path, picker_names: Collection[str]) -> tuple[RouterPoli
 
     Raises:
         DocumentError: If a file or a document is unusable, if there is no policy at all, or if two policies share
-            their namespace and name or their model name.
+            their namespace and name or their model name, or if one finds its experts in a way that needs Kubernetes.
     """
     files = policy_files(path)
     if not files:
@@ -302,6 +326,10 @@ def read_policies(path: Path, picker_names: Collection[str]) -> tuple[RouterPoli
         raise DocumentError(str(path), "holds no RouterPolicy; write at least one document")
     _check_unique(str(path), "are named", [policy.key for policy in found])
     _check_unique(str(path), "have the modelName", [policy.spec.model_name for policy in found])
+    for policy in found:
+        if policy.spec.experts.inference_pool_ref is not None:
+            problem = "inferencePoolRef needs Kubernetes; select the experts of experts.yaml by selector.matchLabels"
+            raise DocumentError(str(path), f"{policy.key}: spec.experts.{problem}")
     return tuple(found)
 
 

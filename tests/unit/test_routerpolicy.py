@@ -104,7 +104,8 @@ def test_every_field_is_read_and_what_the_cluster_adds_is_ignored() -> None:
         "labels": {"team": "a"},
         "annotations": {"note": "b"},
     }
-    for part in ("modelName", "experts", "objectives", "picker", "admission", "training", "rollout"):
+    assert dumped["spec"]["experts"] == {"inferencePoolRef": None, **written["spec"]["experts"]}
+    for part in ("modelName", "objectives", "picker", "admission", "training", "rollout"):
         assert dumped["spec"][part] == written["spec"][part]
     assert dumped["spec"]["telemetry"] == {"prometheusUrl": "", **written["spec"]["telemetry"]}
 
@@ -112,6 +113,29 @@ def test_every_field_is_read_and_what_the_cluster_adds_is_ignored() -> None:
 def test_a_new_status_is_not_a_changed_policy() -> None:
     before = parse_policy(MINIMAL, "", PICKERS)
     assert parse_policy({**MINIMAL, "status": {"observedGeneration": 4}}, "", PICKERS) == before
+
+
+def test_an_inference_pool_stands_in_for_the_selector() -> None:
+    document = changed("spec/experts", {"inferencePoolRef": {"name": "llama"}})
+    experts = parse_policy(document, "", PICKERS).spec.experts
+    assert experts.selector is None
+    assert experts.inference_pool_ref is not None
+    assert (experts.inference_pool_ref.group, experts.inference_pool_ref.name) == (
+        "inference.networking.k8s.io",
+        "llama",
+    )
+
+
+def test_an_inference_pool_needs_a_cluster(tmp_path: Path) -> None:
+    path = tmp_path / "policy.yaml"
+    path.write_text(yaml.safe_dump(changed("spec/experts", {"inferencePoolRef": {"name": "llama"}})))
+    with pytest.raises(DocumentError, match=r"default/chat: spec\.experts\.inferencePoolRef needs Kubernetes"):
+        read_policies(path, PICKERS)
+
+
+def test_what_the_cluster_adds_for_a_generated_name_is_ignored() -> None:
+    document = changed("metadata/generateName", "chat-")
+    assert parse_policy(document, "", PICKERS).key == "default/chat"
 
 
 def test_shortest_queue_alone_needs_no_fallback() -> None:
@@ -138,6 +162,18 @@ def test_shortest_queue_alone_needs_no_fallback() -> None:
             "spec.experts.selector.matchLabels: Dictionary should have at least 1",
         ),
         ("spec/experts/selector/matchLabels", {"a": True}, "matchLabels.a: Input should be a valid string (got True)"),
+        ("spec/experts", {}, "spec.experts: needs selector or inferencePoolRef, and has neither"),
+        (
+            "spec/experts/inferencePoolRef",
+            {"name": "llama"},
+            "spec.experts: has both selector and inferencePoolRef; remove one of the two",
+        ),
+        ("spec/experts", {"inferencePoolRef": {}}, "spec.experts.inferencePoolRef.name: required field is missing"),
+        (
+            "spec/experts",
+            {"inferencePoolRef": {"name": "p", "group": "x"}},
+            "spec.experts.inferencePoolRef.group: Input should be 'inference.networking.k8s.io' or",
+        ),
         ("spec/experts/port", 70_000, "spec.experts.port: Input should be less than or equal to 65535 (got 70000)"),
         ("spec/experts/engine", "ollama", "spec.experts.engine: Input should be 'vllm', 'sglang', 'tgi', 'llamacpp'"),
         ("spec/objectives/timeToFirstTokenMilliseconds", 2.5, "Input should be a valid integer (got 2.5)"),

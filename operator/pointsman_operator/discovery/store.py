@@ -27,12 +27,15 @@ class EndpointStore(Protocol):
 
 
 def matching(endpoints: Iterable[Endpoint], policy: RouterPolicy) -> tuple[Endpoint, ...]:
-    """Return the endpoints that a policy selects, ready or not, in their order.
+    """Return the endpoints that a policy selects by labels, ready or not, in their order.
 
     Those from a file have no namespace of their own: see `EVERY_NAMESPACE`.
     """
+    selector = policy.spec.experts.selector
+    if selector is None:
+        return ()
     namespace = policy.metadata.namespace
-    wanted = policy.spec.experts.selector.match_labels.items()
+    wanted = selector.match_labels.items()
     return tuple(
         endpoint
         for endpoint in endpoints
