@@ -6,7 +6,7 @@ OUT ?= out
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 SYSTEM_PACKAGES := prometheus python3-venv
 
-.PHONY: help setup demo test lint format bench protos clean
+.PHONY: help setup demo test lint format bench protos manifests clean
 
 help:  ## List the commands.
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */  make \1\t/'
@@ -46,6 +46,10 @@ bench: setup  ## Measure what docs/benchmarks.md quotes.
 
 protos: setup  ## Write the Python stubs beside the protos.
 	PYTHON=$(CURDIR)/$(BIN)/python proto/generate.sh
+
+manifests: setup  ## Write the CRD and the field reference from the models.
+	$(BIN)/python -m pointsman_operator.control.crd manifests/crd/routerpolicies.pointsman.io.yaml
+	$(BIN)/python -m pointsman_operator.control.reference docs/routerpolicy.md
 
 clean:  ## Remove the virtual environment and everything generated.
 	rm -rf $(VENV) $(OUT) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
