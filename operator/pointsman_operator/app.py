@@ -14,7 +14,8 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry
 
 from pointsman_operator.configuration import Configuration
-from pointsman_operator.discovery.file import ExpertFile, PolicyFile
+from pointsman_operator.discovery.file import ExpertFile, FileDiscovery, PolicyFile
+from pointsman_operator.discovery.store import Discovery
 from pointsman_operator.metrics import Metrics, TelemetryCount
 from pointsman_operator.problems import Problems
 from pointsman_operator.router import Router
@@ -67,7 +68,7 @@ async def run_router(settings: RouterSettings, started: Callable[[tuple[int, ...
         stack.push_async_callback(parts.pollers.close)
         admin_port = await _serve_admin(stack, settings, admin)
         ports = await server.start()
-        for run in (parts.policies.run(), parts.experts.run(), _tick(parts, server)):
+        for run in (parts.discovery.run(), _tick(parts, server)):
             stack.callback(asyncio.create_task(run).cancel)
         _LOGGER.info("Serving gRPC on %s (ports %s), admin on port %d", settings.grpc_addresses, ports, admin_port)
         if started is not None:
@@ -79,22 +80,20 @@ async def run_router(settings: RouterSettings, started: Callable[[tuple[int, ...
 
 @dataclass(frozen=True, slots=True)
 class _Parts:
-    policies: PolicyFile
-    experts: ExpertFile
+    discovery: Discovery
     router: Router
     metrics: Metrics
     pollers: Pollers
     configuration: Configuration
 
     def problems(self) -> Problems:
-        telemetry = {policy.key: "" for policy in self.policies.policies()}
+        telemetry = {policy.key: "" for policy in self.discovery.policies()}
         return Problems(self.configuration.problems(), telemetry | self.pollers.problems())
 
 
 def _assemble(settings: RouterSettings) -> _Parts:
     pickers = with_trained(settings.trained_policies)
-    policies = PolicyFile(settings.policies, pickers.keys())
-    experts = ExpertFile(settings.experts)
+    discovery = FileDiscovery(PolicyFile(settings.policies, pickers.keys()), ExpertFile(settings.experts))
     metrics = Metrics(CollectorRegistry())
     router = Router(
         pickers,
@@ -108,9 +107,8 @@ def _assemble(settings: RouterSettings) -> _Parts:
     counts = TelemetryCounts()
     pollers = Pollers(make_source, router.endpoints, router.observe, counts)
     envoy = None if settings.envoy_endpoints is None else EnvoyEndpoints(settings.envoy_endpoints, time.monotonic)
-    parts = _Parts(
-        policies, experts, router, metrics, pollers, Configuration(policies, experts, router, pollers, envoy)
-    )
+    configuration = Configuration(discovery, router, pollers, envoy)
+    parts = _Parts(discovery, router, metrics, pollers, configuration)
     metrics.watch_open_decisions(router.open_decisions)
     metrics.watch_experts(router.views)
     metrics.watch_telemetry(lambda: _telemetry_counts(counts, router))

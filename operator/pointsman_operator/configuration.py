@@ -1,17 +1,19 @@
-"""Keeps router, telemetry and Envoy in line with the files that say how to route."""
+"""Keeps router, telemetry and Envoy in line with what discovery finds."""
 
 import logging
 from dataclasses import replace
 from pathlib import Path
 
 from pointsman_operator.decision import PolicyReport
-from pointsman_operator.discovery.file import ExpertFile, PolicyFile
+from pointsman_operator.discovery.store import Discovery
 from pointsman_operator.router import Router
 from pointsman_operator.serving.envoy_endpoints import EnvoyEndpoints
 from pointsman_operator.telemetry.pollers import Pollers
 from pointsman_policy.errors import DocumentError
 
 _LOGGER = logging.getLogger(__name__)
+
+_SOURCES = ("policies", "experts", "envoy_endpoints")
 
 
 class Configuration:
@@ -21,8 +23,7 @@ class Configuration:
     of the change on.
 
     Args:
-        policies: The RouterPolicies.
-        experts: The experts.
+        discovery: Knows policies and experts.
         router: Told of both.
         pollers: Told of the policies.
         envoy: Told of the experts; None = Envoy is not told by a file.
@@ -30,14 +31,12 @@ class Configuration:
 
     def __init__(
         self,
-        policies: PolicyFile,
-        experts: ExpertFile,
+        discovery: Discovery,
         router: Router,
         pollers: Pollers,
         envoy: EnvoyEndpoints | None,
     ) -> None:
-        self._policies = policies
-        self._experts = experts
+        self._discovery = discovery
         self._router = router
         self._pollers = pollers
         self._envoy = envoy
@@ -46,15 +45,14 @@ class Configuration:
         self._profiles: Path | None = None
 
     def start(self) -> None:
-        """Put the files' content into effect, and each change of them from now on.
+        """Put what is known into effect, and each change of it from now on.
 
         Raises:
             DocumentError: If the experts' profiles cannot be read, or Envoy's file cannot be written.
         """
         self._announce()
         self._configure()
-        self._policies.subscribe(lambda _: self.refresh())
-        self._experts.subscribe(lambda _: self.refresh())
+        self._discovery.subscribe(self.refresh)
 
     def refresh(self) -> None:
         """Put a change into effect as far as possible; what is not in effect is logged and becomes a problem."""
@@ -75,30 +73,36 @@ class Configuration:
 
     def problems(self) -> dict[str, str]:
         """Return why a change is not in effect, by what it was a change of; empty = it is."""
-        return {
-            "policies": self._policies.problem or "",
-            "experts": self._experts.problem or self._failures["experts"],
-            "envoy_endpoints": self._failures["envoy_endpoints"],
-        }
+        found = self._discovery.problems()
+        return {source: found.get(source) or self._failures.get(source, "") for source in _SOURCES}
 
     def reports(self) -> tuple[PolicyReport, ...]:
         """Return what runs of each policy, and how that goes, by key."""
         telemetry = self._pollers.problems()
+        running = {report.policy: report for report in self._router.reports()}
         return tuple(
-            replace(report, telemetry_problem=telemetry.get(report.policy, "")) for report in self._router.reports()
+            replace(
+                running.get(known.key) or PolicyReport(policy=known.key),
+                uid=known.uid,
+                generation=known.generation,
+                problem=known.problem or self._failures["experts"],
+                telemetry_problem=telemetry.get(known.key, ""),
+            )
+            for known in sorted(self._discovery.policies(), key=lambda known: known.key)
         )
 
     def _announce(self) -> None:
         if self._envoy is not None:
-            self._envoy.announce(self._experts.endpoints())
+            self._envoy.announce(self._discovery.endpoints())
 
     def _configure(self) -> None:
-        policies, endpoints = self._policies.policies(), self._experts.endpoints()
+        policies = [known.policy for known in self._discovery.policies() if known.policy is not None]
+        endpoints, profiles = self._discovery.endpoints(), self._discovery.profiles
         known = endpoints if self._envoy is None else self._envoy.known(endpoints)
         self._complete = len(known) == len(endpoints)
         try:
-            self._router.configure(policies, known, self._experts.profiles)
-            self._profiles = self._experts.profiles
+            self._router.configure(policies, known, profiles)
+            self._profiles = profiles
         except DocumentError:
             # Whatever is wrong with the new profiles: what has gone must not be picked.
             self._router.configure(policies, known, self._profiles)

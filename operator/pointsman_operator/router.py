@@ -112,13 +112,19 @@ class Router:
     ) -> None:
         """Take over policies and experts; open decisions, load and arrival estimates are kept.
 
+        Args:
+            policies: In order of precedence: of several with one model name, the first has it.
+            endpoints: The experts of all of them.
+            profiles: CSV of iteration-time fits.
+
         Raises:
             DocumentError: If the experts' profiles cannot be read; nothing has changed then.
         """
         if self._predictor is not None:
             endpoints = [replace(one, expert=with_fitted_means(one.expert, self._predictor)) for one in endpoints]
         self._in_flight.set_experts(endpoints, profiles)
-        routes = {}
+        routes: dict[str, _Route] = {}
+        by_key = {}
         for policy in policies:
             arrivals = self._arrivals.setdefault(policy.key, new_arrivals())
             view = PolicyView(policy, matching(endpoints, policy), self._in_flight, arrivals, self._predictor)
@@ -126,9 +132,9 @@ class Router:
                 _LOGGER.info("Policy %s: %s not fitted, at the experts' priors", policy.key, ", ".join(view.at_prior))
             self._at_prior[policy.key] = view.at_prior
             score = self._scores.setdefault(policy.key, _Score())
-            routes[policy.spec.model_name] = _Route(policy, self._chain(policy), view, score)
-        self._routes = routes
-        self._by_key = {route.policy.key: route for route in routes.values()}
+            by_key[policy.key] = route = _Route(policy, self._chain(policy), view, score)
+            routes.setdefault(policy.spec.model_name, route)
+        self._routes, self._by_key = routes, by_key
         for known in (self._arrivals, self._chains, self._at_prior, self._scores):
             for key in known.keys() - self._by_key.keys():
                 del known[key]
@@ -216,8 +222,12 @@ class Router:
         return route.policy.key, self._in_flight.views(route.view.endpoints, self._clock())
 
     def models(self) -> tuple[str, ...]:
-        """Return the model names that clients may use."""
-        return tuple(self._routes)
+        """Return the model names that clients may use: those of the policies, or a policy's key if another has its."""
+        taken = [key for key, route in self._by_key.items() if not self._has_its_name(route)]
+        return (*self._routes, *taken)
+
+    def _has_its_name(self, route: _Route) -> bool:
+        return self._routes[route.policy.spec.model_name] is route
 
     def reports(self) -> tuple[PolicyReport, ...]:
         """Return what is known of each policy by routing alone, by key."""
@@ -230,7 +240,7 @@ class Router:
         ages = [view.telemetry_age_seconds for view in views if view.telemetry_age_seconds is not None]
         return PolicyReport(
             policy=route.policy.key,
-            model_name=spec.model_name,
+            model_name=spec.model_name if self._has_its_name(route) else "",
             picker=spec.picker.name,
             policy_version=self._pickers[spec.picker.name].version,
             experts=len(route.view.endpoints),
@@ -251,14 +261,21 @@ class Router:
     def expire(self) -> None:
         """Let go of what is too old: silent decisions and stale load samples; call this about every second."""
         now = self._clock()
-        for route in self._routes.values():
-            stale_after = route.policy.spec.telemetry.stale_after_milliseconds / 1e3
-            self._in_flight.forget_samples(route.view.rows, now - stale_after)
+        self._in_flight.forget_samples(self._believed_until(), now)
         while self._open:
             trace = next(iter(self._open.values()))
             if now - trace.heard_at < self._expiry_seconds:
                 return
             self._expire(trace, now)
+
+    def _believed_until(self) -> dict[int, float]:
+        """Return how old each expert's sample may be, seconds: of several policies, the most patient one says."""
+        ages: dict[int, float] = {}
+        for route in self._by_key.values():
+            stale_after = route.policy.spec.telemetry.stale_after_milliseconds / 1e3
+            for row in route.view.rows.tolist():
+                ages[row] = max(ages.get(row, 0.0), stale_after)
+        return ages
 
     def open_decisions(self) -> int:
         """Return the number of decisions whose end is not known yet."""
@@ -269,7 +286,7 @@ class Router:
         now = self._clock()
         return [
             (route.policy.key, view)
-            for route in self._routes.values()
+            for route in self._by_key.values()
             for view in self._in_flight.views(route.view.endpoints, now)
         ]
 
@@ -284,17 +301,18 @@ class Router:
             return "no RouterPolicy is configured"
         idle = [
             route.policy.key
-            for route in self._routes.values()
+            for route in self._by_key.values()
             if not any(endpoint.expert.ready for endpoint in route.view.endpoints)
         ]
-        return f"no expert is ready for {', '.join(idle)}" if len(idle) == len(self._routes) else ""
+        return f"no expert is ready for {', '.join(idle)}" if len(idle) == len(self._by_key) else ""
 
     def _find(self, model: str) -> _Route:
-        route = self._routes.get(model)
-        if route is None and model in ("", RESERVED_MODEL_NAME) and len(self._routes) == 1:
-            route = next(iter(self._routes.values()))
+        # A key is exact, so that no policy can take another's requests by a model name that looks like its key.
+        route = self._by_key.get(model) or self._routes.get(model)
+        if route is None and model in ("", RESERVED_MODEL_NAME) and len(self._by_key) == 1:
+            route = next(iter(self._by_key.values()))
         if route is None:
-            known = ", ".join(sorted(self._routes)) or "none yet: no RouterPolicy is configured"
+            known = ", ".join(sorted(self.models())) or "none yet: no RouterPolicy is configured"
             raise UnknownModelError(f"no RouterPolicy serves the model {model[:100]!r}; models: {known}")
         return route
 

@@ -10,7 +10,7 @@ from tests.unit.routing import Clock, Core, policy
 
 from pointsman_operator.configuration import Configuration
 from pointsman_operator.discovery.endpoint import Endpoint
-from pointsman_operator.discovery.file import ExpertFile, PolicyFile
+from pointsman_operator.discovery.file import ExpertFile, FileDiscovery, PolicyFile
 from pointsman_operator.routerpolicy import RouterPolicy, Telemetry
 from pointsman_operator.serving.envoy_endpoints import SETTLE_SECONDS, EnvoyEndpoints
 from pointsman_operator.telemetry.pollers import Pollers
@@ -77,8 +77,9 @@ async def following(folder: Path) -> AsyncIterator[Files]:
     experts = ExpertFile(folder / "experts.yaml", interval_seconds=0.01)
     pollers = Pollers(SilentSource, core.router.endpoints, core.router.observe, TelemetryCounts())
     envoy = EnvoyEndpoints(folder / "endpoints.json", clock)
-    configuration = Configuration(policies, experts, core.router, pollers, envoy)
-    watching = [asyncio.create_task(policies.run()), asyncio.create_task(experts.run())]
+    discovery = FileDiscovery(policies, experts)
+    configuration = Configuration(discovery, core.router, pollers, envoy)
+    watching = [asyncio.create_task(discovery.run())]
     try:
         yield Files(folder, clock, core, configuration)
     finally:
@@ -153,3 +154,15 @@ async def test_a_start_with_wrong_files_fails(tmp_path: Path) -> None:
     async with following(tmp_path) as files:
         with pytest.raises(DocumentError, match=r"none\.csv"):
             files.configuration.start()
+
+
+async def test_policies_from_files_are_reported_without_a_generation(files: Files) -> None:
+    (report,) = files.configuration.reports()
+    assert (report.policy, report.uid, report.generation, report.problem) == ("edge/chat", "", 0, "")
+    assert (report.model_name, report.experts) == ("edge-chat", 2)
+
+
+async def test_a_report_says_why_a_change_is_not_in_effect(files: Files) -> None:
+    files.write_experts("a", "b", profiles="missing.csv")
+    await files.eventually(lambda: bool(files.configuration.reports()[0].problem))
+    assert "missing.csv" in files.configuration.reports()[0].problem

@@ -1,12 +1,14 @@
 import gc
 import math
 import pickle
+from typing import Any
 
 import numpy as np
 import pytest
 from tests.unit.routing import EXPIRY_SECONDS, LABELS, Core, ObedientPicker, endpoint, policy
 
 from pointsman_operator.decision import Decision, ObjectiveOverrides, Outcome, OutcomeStatus
+from pointsman_operator.discovery.endpoint import Endpoint
 from pointsman_operator.errors import NoExpertError, ShedError, UnknownDecisionError, UnknownModelError
 from pointsman_policy.errors import DocumentError
 
@@ -576,3 +578,51 @@ def test_the_score_of_a_policy_outlives_its_changes_but_not_the_policy() -> None
     core.router.configure([], [])
     core.router.configure(core.policies, [endpoint("a")])
     assert core.router.reports()[0].judged_requests == 0
+
+
+def made_for(name: str, key: str, **fields: Any) -> Endpoint:
+    return Endpoint(endpoint(name, **fields).expert, "edge", key)
+
+
+def test_of_two_policies_with_one_model_name_the_first_keeps_it_and_both_have_their_keys() -> None:
+    core = Core([])
+    policies = [policy("old", modelName="edge-chat"), policy("young", modelName="edge-chat")]
+    core.router.configure(policies, [made_for("a", "edge/old"), made_for("b", "edge/young")])
+    assert core.route("edge-chat").endpoints[0].name == "a"
+    assert core.route("edge/old").endpoints[0].name == "a"
+    assert core.route("edge/young").endpoints[0].name == "b"
+    assert core.router.models() == ("edge-chat", "edge/young")
+    assert {one.policy: one.model_name for one in core.router.reports()} == {
+        "edge/old": "edge-chat",
+        "edge/young": "",
+    }
+    with pytest.raises(UnknownModelError, match="models: edge-chat, edge/young"):
+        core.route("auto")
+
+
+def test_no_model_name_takes_another_policys_key() -> None:
+    core = Core([])
+    policies = [policy("thief", modelName="edge/chat"), policy("chat")]
+    core.router.configure(policies, [made_for("a", "edge/thief"), made_for("b", "edge/chat")])
+    assert core.route("edge/chat").endpoints[0].name == "b"
+
+
+def test_one_pod_of_two_policies_has_one_load() -> None:
+    core = Core([])
+    policies = [policy("one"), policy("two", telemetry={"source": "DirectScrape", "staleAfterMilliseconds": 60_000})]
+    shared = [made_for("a", "edge/one"), made_for("a", "edge/two", engine="sglang")]
+    core.router.configure(policies, [*shared, made_for("b", "edge/two")])
+    core.route("edge-one")
+    core.sample("10.0.0.1:8000", 5)
+    views = {(key, view.endpoint.name): view for key, view in core.router.views()}
+    assert views["edge/one", "a"].in_flight == views["edge/two", "a"].in_flight == 1
+    assert views["edge/one", "a"].endpoint is not views["edge/two", "a"].endpoint
+    assert views["edge/two", "a"].running_requests >= 5
+    core.clock.now += 20
+    core.router.expire()  # too old for one of the policies; its pod's load is not forgotten while the other believes it
+    assert core.view("a", "edge-one").running_requests > 1
+    core.clock.now += 50
+    core.router.expire()
+    assert core.view("a", "edge-two").running_requests <= 1
+    core.router.configure([policies[1]], shared[1:])
+    assert core.view("a", "edge-two").in_flight == 1

@@ -12,6 +12,8 @@ class Endpoint:
     expert: Expert
     """Its description, from pod metadata or from ``experts.yaml``."""
     namespace: str = "default"
+    policy: str = ""
+    """Key of the policy that it was made for, whose defaults it holds; empty = of every policy that selects it."""
 
     @property
     def name(self) -> str:

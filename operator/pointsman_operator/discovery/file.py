@@ -1,11 +1,12 @@
 """Experts and policies from files: discovery without Kubernetes."""
 
-from collections.abc import Callable, Collection
+import asyncio
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from pointsman_operator.discovery.endpoint import Endpoint
-from pointsman_operator.discovery.store import EVERY_NAMESPACE, EndpointsCallback
+from pointsman_operator.discovery.store import EVERY_NAMESPACE, KnownPolicy
 from pointsman_operator.discovery.watch import FileWatch
 from pointsman_operator.routerpolicy import RouterPolicy, read_policies
 from pointsman_policy.experts import read_experts
@@ -49,7 +50,7 @@ class ExpertFile:
         """Return all experts of the file, ready or not, in its order."""
         return self._watch.content.endpoints
 
-    def subscribe(self, callback: EndpointsCallback) -> None:
+    def subscribe(self, callback: Callable[[tuple[Endpoint, ...]], None]) -> None:
         """Call back with all endpoints after every change, at once and synchronously."""
         self._watch.subscribe(lambda content: callback(content.endpoints))
 
@@ -98,6 +99,50 @@ class PolicyFile:
     async def run(self) -> None:
         """Watch the files for ever; ends only by cancellation."""
         await self._watch.run()
+
+
+class FileDiscovery:
+    """Discovery without Kubernetes.
+
+    Args:
+        policies: The policies' files.
+        experts: The experts' file.
+    """
+
+    def __init__(self, policies: PolicyFile, experts: ExpertFile) -> None:
+        self._policies = policies
+        self._experts = experts
+
+    @property
+    def profiles(self) -> Path | None:
+        """The CSV of iteration-time fits that the experts' file names, if any."""
+        return self._experts.profiles
+
+    @property
+    def not_ready(self) -> str:
+        """Nothing: files that cannot be read at the start end the start."""
+        return ""
+
+    def policies(self) -> tuple[KnownPolicy, ...]:
+        """Return the policies; files have neither generations nor policies that are partly good."""
+        return tuple(KnownPolicy(policy.key, policy) for policy in self._policies.policies())
+
+    def endpoints(self) -> tuple[Endpoint, ...]:
+        """Return all experts, ready or not."""
+        return self._experts.endpoints()
+
+    def problems(self) -> Mapping[str, str]:
+        """Return why the files as they are now are not in use."""
+        return {"policies": self._policies.problem or "", "experts": self._experts.problem or ""}
+
+    def subscribe(self, callback: Callable[[], None]) -> None:
+        """Call back after every change, at once and synchronously."""
+        self._policies.subscribe(lambda _: callback())
+        self._experts.subscribe(lambda _: callback())
+
+    async def run(self) -> None:
+        """Watch the files for ever; ends only by cancellation."""
+        await asyncio.gather(self._policies.run(), self._experts.run())
 
 
 def _load(path: Path, before: _Content | None) -> _Content:

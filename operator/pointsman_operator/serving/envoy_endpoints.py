@@ -31,7 +31,7 @@ class EnvoyEndpoints:
         Raises:
             DocumentError: If the file cannot be written.
         """
-        ready = [endpoint.address for endpoint in endpoints if endpoint.expert.ready]
+        ready = list(dict.fromkeys(endpoint.address for endpoint in endpoints if endpoint.expert.ready))
         if ready == self._written:
             return
         try:

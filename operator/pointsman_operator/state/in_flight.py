@@ -1,7 +1,7 @@
 """What the router knows of every expert between samples: the open requests it sent there, and the load others cause."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -45,7 +45,7 @@ class InFlight:
         """Take over the list of experts.
 
         Args:
-            endpoints: All that there are.
+            endpoints: All that there are; several of one address are one expert.
             profiles: CSV of iteration-time fits that experts without coefficients of their own are looked up in.
 
         Raises:
@@ -58,10 +58,14 @@ class InFlight:
         table = self._profiles[1] if self._profiles else None
         self._known = frozenset(endpoint.address for endpoint in endpoints)
         self._forget_unused()
+        # A pod of two policies is one server with one load; what is believed of it is as in the first of them.
+        first: dict[str, Endpoint] = {}
         for endpoint in endpoints:
-            row = self._row.get(endpoint.address)
+            first.setdefault(endpoint.address, endpoint)
+        for address, endpoint in first.items():
+            row = self._row.get(address)
             if row is None:
-                row = self._take_row(endpoint.address)
+                row = self._take_row(address)
             self._beliefs[row] = _belief(endpoint, table)
 
     def row(self, endpoint: Endpoint) -> int:
@@ -163,11 +167,11 @@ class InFlight:
         )
         return lost
 
-    def forget_samples(self, rows: npt.NDArray[np.int64], taken_before: float) -> None:
-        """Believe samples of these experts no more that were taken before a moment: load by others is unknown again."""
-        for row in rows:
+    def forget_samples(self, oldest_seconds: Mapping[int, float], now: float) -> None:
+        """Believe samples no more that are older than allowed for their row: load by others is unknown again."""
+        for row, age in oldest_seconds.items():
             load = self._loads[row]
-            if load["sampled_at"] < taken_before:
+            if load["sampled_at"] < now - age:
                 load["other_running_count"] = 0
                 load["other_waiting_count"] = 0
                 load["kv_cache_utilization_ratio"] = np.nan
