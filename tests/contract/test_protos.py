@@ -102,7 +102,7 @@ EXTERNAL_PROCESSOR = {
     "CommonResponse": {"status": 1, "header_mutation": 2, "body_mutation": 3, "clear_route_cache": 5},
     "CommonResponse.ResponseStatus": {"CONTINUE": 0, "CONTINUE_AND_REPLACE": 1},
     "HeaderMutation": {"set_headers": 1, "remove_headers": 2},
-    "HeaderValueOption": {"header": 1, "append_action": 3},
+    "HeaderValueOption": {"header": 1, "append": 2, "append_action": 3},
     "HeaderValueOption.HeaderAppendAction": {
         "APPEND_IF_EXISTS_OR_ADD": 0,
         "ADD_IF_ABSENT": 1,

@@ -7,7 +7,17 @@ import grpc
 import typer
 from rich.console import Console
 
-from pointsman_operator.cli import bench, demo, envoy_config, expert_sim, predictor, routing, run_router, train
+from pointsman_operator.cli import (
+    bench,
+    conformance,
+    demo,
+    envoy_config,
+    expert_sim,
+    predictor,
+    routing,
+    run_router,
+    train,
+)
 from pointsman_policy.errors import PointsmanError
 
 app = typer.Typer(
@@ -23,7 +33,9 @@ app.command("expert-sim")(expert_sim.expert_sim)
 app.command("route")(routing.route)
 app.command("experts")(routing.experts)
 app.command("explain")(routing.explain)
+app.command("conformance")(conformance.conformance)
 app.command("envoy-config")(envoy_config.envoy_config)
+app.command("envoy-drain")(envoy_config.envoy_drain)
 app.command("train")(train.train)
 app.add_typer(bench.app, name="bench")
 app.add_typer(predictor.app, name="predictor")

@@ -1,4 +1,5 @@
 from google.protobuf import struct_pb2 as _struct_pb2
+from google.protobuf import wrappers_pb2 as _wrappers_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
@@ -178,7 +179,7 @@ class HeaderMutation(_message.Message):
     def __init__(self, set_headers: _Optional[_Iterable[_Union[HeaderValueOption, _Mapping]]] = ..., remove_headers: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class HeaderValueOption(_message.Message):
-    __slots__ = ("header", "append_action")
+    __slots__ = ("header", "append", "append_action")
     class HeaderAppendAction(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         APPEND_IF_EXISTS_OR_ADD: _ClassVar[HeaderValueOption.HeaderAppendAction]
@@ -190,10 +191,12 @@ class HeaderValueOption(_message.Message):
     OVERWRITE_IF_EXISTS_OR_ADD: HeaderValueOption.HeaderAppendAction
     OVERWRITE_IF_EXISTS: HeaderValueOption.HeaderAppendAction
     HEADER_FIELD_NUMBER: _ClassVar[int]
+    APPEND_FIELD_NUMBER: _ClassVar[int]
     APPEND_ACTION_FIELD_NUMBER: _ClassVar[int]
     header: HeaderValue
+    append: _wrappers_pb2.BoolValue
     append_action: HeaderValueOption.HeaderAppendAction
-    def __init__(self, header: _Optional[_Union[HeaderValue, _Mapping]] = ..., append_action: _Optional[_Union[HeaderValueOption.HeaderAppendAction, str]] = ...) -> None: ...
+    def __init__(self, header: _Optional[_Union[HeaderValue, _Mapping]] = ..., append: _Optional[_Union[_wrappers_pb2.BoolValue, _Mapping]] = ..., append_action: _Optional[_Union[HeaderValueOption.HeaderAppendAction, str]] = ...) -> None: ...
 
 class BodyMutation(_message.Message):
     __slots__ = ("body", "clear_body", "streamed_response")
