@@ -1,4 +1,4 @@
-"""The CustomResourceDefinition of RouterPolicies, generated: ``python -m pointsman_operator.control.crd FILE`` writes it."""
+"""The CustomResourceDefinition of RouterPolicies; ``python -m pointsman_operator.control.crd FILE`` writes it."""
 
 import sys
 from pathlib import Path

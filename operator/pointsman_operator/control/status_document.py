@@ -72,7 +72,7 @@ class Status(Document):
     conditions: tuple[Condition, ...] = Field(default=(), max_length=16)
     """Aspects of the policy, at most one of each type."""
     experts: ExpertCount | None = None
-    """How many experts the policy has."""
+    """How many experts the policy has; absent while the policy is not valid."""
     routers: RouterCount | None = None
     """How many routers serve the policy."""
     active_policy: ActivePolicy | None = None
