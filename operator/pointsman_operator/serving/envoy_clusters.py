@@ -14,6 +14,7 @@ JsonObject = dict[str, Any]
 DESTINATION_HEADER = "x-gateway-destination-endpoint"
 """Header and metadata key of the pick; its "-subset", "-served" and "-scores" forms share the prefix."""
 DESTINATION_NAMESPACE = "envoy.lb"
+ADMIN_CLUSTER = "admin"
 EXPERTS_CLUSTER = "experts"
 ROUTER_CLUSTER = "router"
 TYPES = "type.googleapis.com/envoy"
@@ -66,6 +67,17 @@ def router_clusters(
     return clusters
 
 
+def admin_cluster(socket: Path) -> JsonObject:
+    """Return the cluster of Envoy's own admin page behind a unix socket."""
+    endpoint = {"endpoint": {"address": pipe(socket)}}
+    return {
+        "name": ADMIN_CLUSTER,
+        "type": "STATIC",
+        "connect_timeout": duration(_ROUTER_CONNECT_SECONDS),
+        "load_assignment": {"cluster_name": ADMIN_CLUSTER, "endpoints": [{"lb_endpoints": [endpoint]}]},
+    }
+
+
 def access_log_clusters(addresses: Sequence[str], ext_proc_addresses: Sequence[str]) -> list[str]:
     """Return the names of the clusters of single router processes."""
     if len(addresses) == 1 and not ext_proc_addresses:
@@ -99,6 +111,11 @@ def extension(
 def socket_address(host: str, port: int) -> JsonObject:
     """Return a TCP address."""
     return {"socket_address": {"address": host, "port_value": port}}
+
+
+def pipe(socket: Path) -> JsonObject:
+    """Return the address of a unix socket."""
+    return {"pipe": {"path": str(socket)}}
 
 
 def duration(seconds: float) -> str:

@@ -18,6 +18,7 @@ from pathlib import Path
 import yaml
 
 from pointsman_operator.serving.envoy_clusters import (
+    ADMIN_CLUSTER,
     DESTINATION_HEADER,
     DESTINATION_NAMESPACE,
     EXPERTS_CLUSTER,
@@ -25,10 +26,12 @@ from pointsman_operator.serving.envoy_clusters import (
     TYPES,
     JsonObject,
     access_log_clusters,
+    admin_cluster,
     duration,
     experts_cluster,
     extension,
     load_assignment,
+    pipe,
     router_clusters,
     socket_address,
 )
@@ -59,6 +62,11 @@ class EnvoySettings:
     """Where the same processes serve ext_proc at less cost (`--sidecar-listen`); empty = at `router_addresses`."""
     listen_address: str = "0.0.0.0"  # noqa: S104 - clients are other pods
     admin_address: str = "127.0.0.1"
+    admin_socket: Path | None = None
+    """A unix socket for the admin page instead of an address; only who shares its folder can reach it."""
+    status_port: int | None = None
+    """Where readiness and metrics, and nothing else of the admin page, are served to others; None = nowhere.
+    Needs an `admin_socket`."""
     message_timeout_seconds: float = 0.2
     """How long the router may take over one message; then `fail_open` decides."""
     fail_open: bool = True
@@ -81,7 +89,8 @@ def render_bootstrap(settings: EnvoySettings) -> str:
     """Return Envoy's bootstrap file as YAML.
 
     Raises:
-        ValueError: If a router address is neither "ip:port" nor "unix:/path".
+        ValueError: If a router address is neither "ip:port" nor "unix:/path", or a status port has no admin socket
+            behind it.
     """
     return yaml.dump(bootstrap(settings), Dumper=_BlockDumper, sort_keys=False, width=120)
 
@@ -90,16 +99,14 @@ def bootstrap(settings: EnvoySettings) -> JsonObject:
     """Return the bootstrap as plain data; raises like `render_bootstrap`."""
     return {
         "node": {"id": "pointsman-sidecar", "cluster": "pointsman"},
-        "admin": {
-            "address": socket_address(settings.admin_address, settings.admin_port),
-            "ignore_global_conn_limit": True,
-        },
+        "admin": {"address": _admin_address(settings), "ignore_global_conn_limit": True},
         "overload_manager": _overload_manager(settings),
         "static_resources": {
-            "listeners": [_listener(settings)],
+            "listeners": [_listener(settings), *_status_listeners(settings)],
             "clusters": [
                 experts_cluster(settings.endpoints_path, settings.maximum_requests),
                 *router_clusters(settings.router_addresses, settings.ext_proc_addresses, settings.maximum_requests),
+                *([] if settings.admin_socket is None else [admin_cluster(settings.admin_socket)]),
             ],
         },
     }
@@ -149,6 +156,44 @@ def _listener(settings: EnvoySettings) -> JsonObject:
         "per_connection_buffer_limit_bytes": settings.buffer_limit_bytes,
         "filter_chains": [{"filters": [connection_manager]}],
     }
+
+
+def _admin_address(settings: EnvoySettings) -> JsonObject:
+    if settings.admin_socket is None:
+        return socket_address(settings.admin_address, settings.admin_port)
+    return pipe(settings.admin_socket)
+
+
+def _status_listeners(settings: EnvoySettings) -> list[JsonObject]:
+    """Let probes and Prometheus in, but nobody to the rest of the admin page, which can stop Envoy."""
+    if settings.status_port is None:
+        return []
+    if settings.admin_socket is None:
+        raise ValueError("a status port needs an admin socket, from which it takes what it shows")
+    route = {"cluster": ADMIN_CLUSTER, "timeout": duration(5)}
+    routes = [{"match": {"path": path}, "route": route} for path in ("/ready", "/stats/prometheus")]
+    manager = {
+        "stat_prefix": "status",
+        "http_filters": [extension("filters.http", "router", {"suppress_envoy_headers": True})],
+        "route_config": {
+            "name": "status",
+            "virtual_hosts": [{"name": "status", "domains": ["*"], "routes": [_only_get(one) for one in routes]}],
+        },
+    }
+    return [
+        {
+            "name": "status",
+            "address": socket_address(settings.listen_address, settings.status_port),
+            # Probes must get an answer however many clients there are.
+            "ignore_global_conn_limit": True,
+            "filter_chains": [{"filters": [extension("filters.network", "http_connection_manager", manager)]}],
+        }
+    ]
+
+
+def _only_get(route: JsonObject) -> JsonObject:
+    get = {"name": ":method", "string_match": {"exact": "GET"}}
+    return {**route, "match": {**route["match"], "headers": [get]}}
 
 
 def _connection_manager(settings: EnvoySettings) -> JsonObject:
