@@ -4,9 +4,9 @@ BIN := $(VENV)/bin
 PYTHON ?= python3
 OUT ?= out
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
-SYSTEM_PACKAGES := prometheus python3-venv
+SYSTEM_PACKAGES := dpkg-dev prometheus python3-venv rsync
 
-.PHONY: help setup demo test lint format bench protos manifests clean
+.PHONY: help setup demo test kubernetes cluster lint format bench protos manifests clean
 
 help:  ## List the commands.
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */  make \1\t/'
@@ -14,7 +14,7 @@ help:  ## List the commands.
 setup: $(VENV)/.installed  ## Install system packages and the virtual environment; the others do it by themselves.
 
 $(VENV)/.installed: pyproject.toml constraints.txt Makefile
-	@if ! command -v prometheus >/dev/null || ! $(PYTHON) -c 'import ensurepip, venv' 2>/dev/null; then \
+	@if ! { command -v prometheus && command -v rsync && command -v dpkg-source && $(PYTHON) -c 'import ensurepip, venv'; } >/dev/null 2>&1; then \
 	  if command -v apt-get >/dev/null; then \
 	    $(SUDO) apt-get update -qq && $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(SYSTEM_PACKAGES); \
 	  else echo "install these first: $(SYSTEM_PACKAGES)" >&2; exit 1; fi; fi
@@ -26,8 +26,11 @@ $(VENV)/.installed: pyproject.toml constraints.txt Makefile
 demo: setup  ## Send a trace through a real Envoy to emulated experts under five routing rules, and compare them.
 	$(BIN)/pointsman demo --out $(OUT)/demo
 
-test: setup lint  ## Lint, type-check and run every test.
+test: setup lint kubernetes  ## Lint, type-check and run every test.
 	$(BIN)/python -m pytest
+
+kubernetes: setup  ## Build the control plane that tests use, once (8 minutes), or take it from KUBEBUILDER_ASSETS.
+	$(BIN)/python -m tests.cluster.binaries
 
 lint: setup  ## Check style, types and layers.
 	$(BIN)/ruff check .
