@@ -4,7 +4,7 @@ import asyncio
 import logging
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,11 +23,12 @@ from pointsman_operator.serving.admin import admin_app
 from pointsman_operator.serving.destinations import Destinations
 from pointsman_operator.serving.envoy_endpoints import EnvoyEndpoints
 from pointsman_operator.serving.server import RouterServer, ServerSettings
-from pointsman_operator.settings import RouterSettings
+from pointsman_operator.settings import FileSource, KubernetesSource, RouterSettings
 from pointsman_operator.telemetry.pollers import Pollers
 from pointsman_operator.telemetry.protocols import TelemetryCounts
 from pointsman_operator.telemetry.source import make_source
 from pointsman_operator.warm_up import warm_up
+from pointsman_policy.latency.profiles import read_profiles
 from pointsman_policy.pickers.registry import with_trained
 from pointsman_policy.prediction.fitted import FittedPredictor
 from pointsman_policy.prediction.stored import read_predictor
@@ -63,7 +64,7 @@ async def run_router(settings: RouterSettings, started: Callable[[tuple[int, ...
         ServerSettings(settings.grpc_addresses, settings.sidecar_addresses, name=settings.name),
         reports=parts.configuration.reports,
     )
-    admin = admin_app(router, metrics, lambda: "draining" if stop.is_set() else router.not_ready(), parts.problems)
+    admin = admin_app(router, metrics, lambda: "draining" if stop.is_set() else parts.not_ready(), parts.problems)
     async with AsyncExitStack() as stack:
         stack.push_async_callback(parts.pollers.close)
         admin_port = await _serve_admin(stack, settings, admin)
@@ -86,6 +87,16 @@ class _Parts:
     pollers: Pollers
     configuration: Configuration
 
+    def not_ready(self) -> str:
+        """Say why the router should get no traffic now; empty = it should.
+
+        In a cluster every replica sees the same policies and experts. Where there are none, no replica can do better,
+        and this one tells clients why; so only a router that has not seen them yet stays out of the load balancer.
+        """
+        if isinstance(self.discovery, FileDiscovery):
+            return self.router.not_ready()
+        return self.discovery.not_ready or self.configuration.not_ready
+
     def problems(self) -> Problems:
         telemetry = {policy.key: "" for policy in self.discovery.policies()}
         return Problems(self.configuration.problems(), telemetry | self.pollers.problems())
@@ -93,7 +104,7 @@ class _Parts:
 
 def _assemble(settings: RouterSettings) -> _Parts:
     pickers = with_trained(settings.trained_policies)
-    discovery = FileDiscovery(PolicyFile(settings.policies, pickers.keys()), ExpertFile(settings.experts))
+    discovery = _discovery(settings.source, pickers.keys())
     metrics = Metrics(CollectorRegistry())
     router = Router(
         pickers,
@@ -116,6 +127,16 @@ def _assemble(settings: RouterSettings) -> _Parts:
     return parts
 
 
+def _discovery(source: FileSource | KubernetesSource, picker_names: Collection[str]) -> Discovery:
+    if isinstance(source, FileSource):
+        return FileDiscovery(PolicyFile(source.policies, picker_names), ExpertFile(source.experts))
+    if source.profiles is not None:
+        read_profiles(source.profiles)  # wrong from the start ends the start
+    from pointsman_operator.discovery.kubernetes import KubernetesDiscovery  # kopf takes time to import
+
+    return KubernetesDiscovery(picker_names, source.namespaces, source.profiles)
+
+
 def _read_predictor(folder: Path) -> FittedPredictor:
     predictor = read_predictor(folder)
     predictor.predict("warm up", 2)
@@ -136,7 +157,7 @@ async def _tick(parts: _Parts, server: RouterServer) -> None:
     while True:
         try:
             parts.configuration.complete()
-            await server.set_ready(ready=not parts.router.not_ready())
+            await server.set_ready(ready=not parts.not_ready())
             parts.router.expire()
         except Exception:
             _LOGGER.exception("Upkeep failed; trying again")

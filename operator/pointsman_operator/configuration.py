@@ -42,6 +42,7 @@ class Configuration:
         self._envoy = envoy
         self._failures = {"envoy_endpoints": "", "experts": ""}
         self._complete = False
+        self._effective = False
         self._profiles: Path | None = None
 
     def start(self) -> None:
@@ -65,6 +66,11 @@ class Configuration:
                 self._failures[source] = str(error)
             else:
                 self._failures[source] = ""
+
+    @property
+    def not_ready(self) -> str:
+        """Why what discovery found has not been in effect even once; empty = it has been."""
+        return "" if self._effective else "the experts are being announced"
 
     def complete(self) -> None:
         """Go on with what could not be done at once; call this about every half second."""
@@ -100,6 +106,8 @@ class Configuration:
         endpoints, profiles = self._discovery.endpoints(), self._discovery.profiles
         known = endpoints if self._envoy is None else self._envoy.known(endpoints)
         self._complete = len(known) == len(endpoints)
+        if not self._discovery.not_ready and (known or not endpoints):
+            self._effective = True
         try:
             self._router.configure(policies, known, profiles)
             self._profiles = profiles

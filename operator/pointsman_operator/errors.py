@@ -3,7 +3,9 @@
 ::
 
     pointsman_policy.errors.PointsmanError
+    ├── UsageError                 a command was given arguments that do not go together
     ├── PartError                  a process that the demo or a benchmark needs is missing, does not start, or dies
+    ├── KubernetesError            the API server cannot be reached, or does not let us look
     ├── TelemetryError             no load at all can be read from a source now
     └── RouteError                 a request cannot be routed; carries HTTP status, gRPC code name and drop reason
         ├── InvalidRequestError        400  INVALID_ARGUMENT
@@ -21,8 +23,16 @@ from pointsman_policy.errors import PointsmanError
 DROPPED_REASON_HEADER = "x-llm-d-request-dropped-reason"
 
 
+class UsageError(PointsmanError):
+    """Arguments of a command do not go together; the message says which ones do."""
+
+
 class PartError(PointsmanError):
     """A process to be started is missing, does not get ready, or ends early; the message has its last words."""
+
+
+class KubernetesError(PointsmanError):
+    """A cluster cannot be read; the message says why and what to do."""
 
 
 class TelemetryError(PointsmanError):

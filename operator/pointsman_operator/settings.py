@@ -6,13 +6,31 @@ from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RouterSettings:
-    """Read once at the start."""
+class FileSource:
+    """Policies and experts from files."""
 
     policies: Path
     """RouterPolicies: a YAML file of one or more documents, or a folder of ``*.yaml`` files; reloaded on change."""
     experts: Path
     """The ``experts.yaml``; reloaded on change."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KubernetesSource:
+    """Policies and experts from a cluster."""
+
+    namespaces: tuple[str, ...] = ()
+    """Where to look; none = everywhere."""
+    profiles: Path | None = None
+    """CSV of iteration-time fits; None = all experts are estimated from data sheets."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RouterSettings:
+    """Read once at the start."""
+
+    source: "FileSource | KubernetesSource"
+    """Where policies and experts are found."""
     grpc_addresses: tuple[str, ...] = ("127.0.0.1:9002",)
     """Where ext_proc, the access log and RoutingService are served: "ip:port" or "unix:/path"."""
     sidecar_addresses: tuple[str, ...] = ()

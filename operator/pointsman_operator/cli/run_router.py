@@ -1,4 +1,4 @@
-"""`pointsman router`: the data plane without Kubernetes."""
+"""`pointsman router`: the data plane, in a cluster or from files."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,14 +6,27 @@ from typing import Annotated
 import typer
 import uvloop
 
-from pointsman_operator.settings import RouterSettings
+from pointsman_operator.errors import UsageError
+from pointsman_operator.settings import FileSource, KubernetesSource, RouterSettings
 
-_DEFAULTS = RouterSettings(policies=Path(), experts=Path())
+_DEFAULTS = RouterSettings(source=KubernetesSource())
 
 
 def router(
-    policy: Annotated[Path, typer.Option(help="RouterPolicies: a YAML file or a folder; reloaded on change.")],
-    experts: Annotated[Path, typer.Option(help="The experts.yaml; reloaded on change.")],
+    policy: Annotated[
+        Path | None, typer.Option(help="RouterPolicies: a YAML file or a folder; reloaded on change.")
+    ] = None,
+    experts: Annotated[Path | None, typer.Option(help="The experts.yaml; reloaded on change.")] = None,
+    kubernetes: Annotated[
+        bool, typer.Option("--kubernetes", help="Find policies and experts in a cluster instead of in files.")
+    ] = False,
+    namespace: Annotated[
+        list[str] | None,
+        typer.Option(help="With --kubernetes: where to look; may be repeated; default: everywhere."),
+    ] = None,
+    profiles: Annotated[
+        Path | None, typer.Option(help="With --kubernetes: CSV of iteration-time fits (experts.yaml names its own).")
+    ] = None,
     listen: Annotated[
         list[str], typer.Option(help='gRPC address, "ip:port" or "unix:/path"; may be given several times.')
     ] = list(_DEFAULTS.grpc_addresses),  # noqa: B006 - typer needs a list
@@ -51,13 +64,13 @@ def router(
     seed: Annotated[int | None, typer.Option(help="Seed of tie-breaking; default: from the system.")] = None,
 ) -> None:
     """Serve routing decisions over gRPC: ext_proc for Envoy, and RoutingService."""
+    source = _source(policy, experts, kubernetes, tuple(namespace or ()), profiles)
     from pointsman_operator.app import run_router
 
     uvloop.run(
         run_router(
             RouterSettings(
-                policies=policy,
-                experts=experts,
+                source=source,
                 grpc_addresses=tuple(listen),
                 sidecar_addresses=tuple(sidecar_listen),
                 name=name,
@@ -73,3 +86,17 @@ def router(
             )
         )
     )
+
+
+def _source(
+    policy: Path | None, experts: Path | None, kubernetes: bool, namespaces: tuple[str, ...], profiles: Path | None
+) -> FileSource | KubernetesSource:
+    if kubernetes:
+        if policy is not None or experts is not None:
+            raise UsageError("--kubernetes finds policies and experts in the cluster; leave out --policy and --experts")
+        return KubernetesSource(namespaces=namespaces, profiles=profiles)
+    if policy is None or experts is None:
+        raise UsageError("give --policy and --experts, or --kubernetes to find both in a cluster")
+    if namespaces or profiles is not None:
+        raise UsageError("--namespace and --profiles go with --kubernetes only")
+    return FileSource(policies=policy, experts=experts)

@@ -62,7 +62,7 @@ def test_a_pod_that_says_only_its_model_has_the_defaults_of_policy_and_document(
         ({"kv_capacity_tokens": "100000"}, "kv_capacity_tokens", 100_000),
     ],
 )
-def test_an_annotation_says_what_the_expert_is(annotations: dict[str, str], field: str, value: object) -> None:
+def test_an_annotation_says_what_the_expert_is(annotations: dict[str, Any], field: str, value: object) -> None:
     assert getattr(expert(pod(**annotations)), field) == value
 
 
@@ -93,7 +93,7 @@ def test_the_model_may_be_a_label_and_its_annotation_goes_first() -> None:
         ({"kv_capacity_tokens": "1e6"}, "pointsman.io/kv-capacity-tokens"),
     ],
 )
-def test_a_wrong_annotation_is_named_and_leaves_out_its_pod_alone(annotations: dict[str, str], problem: str) -> None:
+def test_a_wrong_annotation_is_named_and_leaves_out_its_pod_alone(annotations: dict[str, Any], problem: str) -> None:
     discovered = found(pod("wrong", ip="10.0.0.9", **annotations), pod("right"))
     assert problem in discovered.problems["wrong"]
     assert len(discovered.problems["wrong"]) < 300
