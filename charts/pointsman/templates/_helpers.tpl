@@ -16,7 +16,7 @@
 
 {{/* The name of objects that belong to no namespace: two releases of one name may live in two namespaces. */}}
 {{- define "pointsman.clusterName" -}}
-{{- printf "%s-%s" .Release.Namespace (include "pointsman.fullname" .) }}
+{{- printf "%s-%s" (include "pointsman.fullname" .) .Release.Namespace | trimSuffix "-" }}
 {{- end }}
 
 {{/* Labels by which pods are found: (dict "root" $ "component" "router"). They never change in a release's life. */}}
