@@ -9,14 +9,16 @@ from pathlib import Path
 from kubernetes import client, config
 from tests.cluster.addresses import AddressBlock
 from tests.cluster.binaries import find_or_build
-from tests.cluster.control_plane import ControlPlane
+from tests.cluster.control_plane import KUBELET, KUBELET_PORT, ControlPlane
 from tests.cluster.kubeconfig import write_kubeconfig
-from tests.cluster.objects import Objects, path
+from tests.cluster.kubelet.kubelet import LOST_ANNOTATION
+from tests.cluster.objects import Document, Objects, path
 from tests.integration.stack.processes import eventually
 
 TOKEN_LIFETIME_SECONDS = 6 * 3600
 WITHOUT_TOKEN_SECRETS = (1, 24)
 """The first version that makes no Secret for each ServiceAccount; older ones refuse pods until it is there."""
+PRESSURES = ("MemoryPressure", "DiskPressure", "PIDPressure")
 CAPACITY = {"cpu": "64", "memory": "256Gi", "pods": "200", "ephemeral-storage": "100Gi"}
 
 
@@ -57,16 +59,27 @@ class Cluster:
         """Register a Ready node; its pods are run as soon as a process kubelet is there, and are Pending until then."""
         own = {"kubernetes.io/hostname": name, "kubernetes.io/os": "linux"}
         self.objects.create("nodes", {"metadata": {"name": name, "labels": own | dict(labels or {})}})
-        self.objects.patch("nodes", f"{name}/status", {"status": _ready_status()})
+        self.objects.patch("nodes", f"{name}/status", {"status": self._node_status(name)})
         eventually(lambda: self._is_schedulable(name), f"node {name} keeps its not-ready taint")
 
     def delete_node(self, name: str) -> None:
-        """Take a node out; nothing happens if there is none."""
+        """Take a node and its pods out; nothing happens if there is none."""
+        for pod in self.objects.list("pods", fieldSelector=f"spec.nodeName={name}"):
+            metadata = pod["metadata"]
+            self.objects.delete("pods", metadata["name"], metadata["namespace"], gracePeriodSeconds=0)
         self.objects.delete("nodes", name)
 
     def cordon(self, name: str, *, unschedulable: bool = True) -> None:
         """Keep new pods from a node, or with `unschedulable` false let them come again."""
         self.objects.patch("nodes", name, {"spec": {"unschedulable": unschedulable}})
+
+    def lose(self, name: str) -> None:
+        """Take a node's power: its pods die, and nothing more is heard of it (needs a kubelet)."""
+        self.objects.patch("nodes", name, {"metadata": {"annotations": {LOST_ANNOTATION: ""}}})
+
+    def recover(self, name: str) -> None:
+        """Give a lost node its power back."""
+        self.objects.patch("nodes", name, {"metadata": {"annotations": {LOST_ANNOTATION: None}}})
 
     def service_account_token(self, namespace: str, name: str) -> str:
         """Return a bearer token that may do exactly what the RBAC of that ServiceAccount grants, for 6 hours."""
@@ -96,6 +109,20 @@ class Cluster:
         account = self.objects.find("serviceaccounts", "default", namespace)
         return account is not None and ("secrets" in account or self.version >= WITHOUT_TOKEN_SECRETS)
 
+    def _node_status(self, name: str) -> Document:
+        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        condition = {"reason": "KubeletReady", "lastHeartbeatTime": now, "lastTransitionTime": now}
+        conditions = [{"type": "Ready", "status": "True", **condition}]
+        conditions += [{"type": pressure, "status": "False", **condition} for pressure in PRESSURES]
+        address = self.control_plane.addresses.control_plane(KUBELET)
+        return {
+            "addresses": [{"type": "InternalIP", "address": address}],
+            "capacity": CAPACITY,
+            "allocatable": CAPACITY,
+            "conditions": conditions,
+            "daemonEndpoints": {"kubeletEndpoint": {"Port": KUBELET_PORT}},
+        }
+
     def _is_schedulable(self, name: str) -> bool:
         return "taints" not in self.objects.get("nodes", name)["spec"]
 
@@ -114,12 +141,3 @@ def running_cluster(folder: Path) -> Iterator[Cluster]:
         cluster = Cluster(control_plane)
         stack.callback(cluster.close)
         yield cluster
-
-
-def _ready_status() -> dict[str, object]:
-    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    condition = {"reason": "KubeletReady", "lastHeartbeatTime": now, "lastTransitionTime": now}
-    pressures = ("MemoryPressure", "DiskPressure", "PIDPressure")
-    conditions = [{"type": "Ready", "status": "True", **condition}]
-    conditions += [{"type": pressure, "status": "False", **condition} for pressure in pressures]
-    return {"capacity": CAPACITY, "allocatable": CAPACITY, "conditions": conditions}

@@ -15,6 +15,7 @@ from tests.cluster.part import Part
 
 ETCD, API_SERVER, CONTROLLER_MANAGER, SCHEDULER, KUBELET = 1, 2, 3, 4, 5
 """Numbers of the addresses at which the parts listen."""
+KUBELET_PORT = 10250
 EVENT_LIFETIME = "1h"
 NODE_GRACE = "24h"
 """Nodes are marked lost by tests, never by a busy machine that is late with a heartbeat."""

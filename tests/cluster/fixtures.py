@@ -5,12 +5,20 @@ from collections.abc import Callable, Iterator, Mapping
 
 import pytest
 from tests.cluster.cluster import Cluster, running_cluster
+from tests.cluster.process_kubelet import ProcessKubelet, running_kubelet
 
 
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """A real control plane for the whole session, on loopback; no kubelet (fixture `kubelet`), so pods stay Pending."""
     with running_cluster(tmp_path_factory.mktemp("cluster")) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def kubelet(cluster: Cluster) -> Iterator[ProcessKubelet]:
+    """A process kubelet that runs the pods of every node (fixture `nodes`) and makes cluster IPs answer."""
+    with running_kubelet(cluster) as running:
         yield running
 
 

@@ -3,6 +3,7 @@
 Resources are named by the path under which the API serves them: ``pods``, ``apps/v1/deployments``.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -51,9 +52,9 @@ class Objects:
                 return None
             raise
 
-    def list(self, resource: str, namespace: str | None = None, labels: str = "") -> list[Document]:
-        """Return the objects that a label selector selects, of one namespace or of all."""
-        found = self.call("GET", path(resource, None, namespace), labelSelector=labels)
+    def list(self, resource: str, namespace: str | None = None, **selectors: str) -> list[Document]:
+        """Return the objects of one namespace or of all, or those that a labelSelector or fieldSelector selects."""
+        found = self.call("GET", path(resource, None, namespace), query=selectors)
         return list(found["items"])
 
     def patch(self, resource: str, name: str, body: Document, namespace: str | None = None) -> Document:
@@ -69,7 +70,12 @@ class Objects:
                 raise
 
     def call(
-        self, method: str, at: str, body: Document | None = None, kind: str = "application/json", **query: str
+        self,
+        method: str,
+        at: str,
+        body: Document | None = None,
+        kind: str = "application/json",
+        query: Mapping[str, str] | None = None,
     ) -> Document:
         """Make one call.
 

@@ -25,6 +25,8 @@ class Part:
     command: Sequence[str]
     ready: Callable[[], bool]
     log: Path
+    folder: Path | None = None
+    """Where it is started; None for where we are."""
     _process: "subprocess.Popen[bytes] | None" = field(default=None, init=False)
 
     @property
@@ -49,7 +51,7 @@ class Part:
         if self._process is None:
             with self.log.open("ab") as output:
                 command = [*DIES_WITH_ITS_PARENT, *self.command]
-                self._process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
+                self._process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, cwd=self.folder)
 
     def wait_until_ready(self, seconds: float = 120.0) -> None:
         """Return when it serves.
