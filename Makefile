@@ -52,6 +52,7 @@ protos: setup  ## Write the Python stubs beside the protos.
 
 manifests: setup  ## Write the CRD and the field reference from the models.
 	$(BIN)/python -m pointsman_operator.control.crd manifests/crd/routerpolicies.pointsman.io.yaml
+	cp manifests/crd/*.yaml charts/pointsman/files/crds/
 	$(BIN)/python -m pointsman_operator.control.reference docs/routerpolicy.md
 
 clean:  ## Remove the virtual environment and everything generated.
