@@ -153,8 +153,12 @@ def check_syntax(value: str, message: pb.ProcessingResponse) -> None:
 def stayed(transcript: Transcript) -> None:
     """Demand that the picker picked and took part in the response. Raises: Violation, NotApplicable."""
     picked(transcript)
-    if transcript.status is grpc.StatusCode.OK and transcript.unsent and not _response_answers(transcript):
+    left = transcript.status is grpc.StatusCode.OK and not transcript.missed
+    if left and not _response_answers(transcript) and refusal(transcript) is None:
         raise NotApplicable("the picker ends the stream after its pick, so the response never reaches it")
+    refused = refusal(transcript)
+    if refused is not None:
+        raise Violation(f"expected an answer to the response, got {describe_refusal(refused)}", refused)
     if transcript.status not in (None, grpc.StatusCode.OK):
         raise Violation(f"expected an answer to the response, {describe_end(transcript)}")
 

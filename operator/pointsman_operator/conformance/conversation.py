@@ -20,8 +20,6 @@ class Transcript:
     """Number of answers before the current turn."""
     missed: str = ""
     """What did not come in time; empty = everything did."""
-    unsent: int = 0
-    """Turns that were not begun, because the picker ended the stream or let the gateway wait."""
     status: grpc.StatusCode | None = None
     """How the picker ended the stream; None = it did not."""
     details: str = ""
@@ -103,13 +101,17 @@ def _body_ended(leg: str) -> Callable[[Transcript], bool]:
             kind = answer.WhichOneof("response")
             if kind == "immediate_response":
                 return True
-            if kind == f"{leg}_body":
-                body: pb.BodyResponse = getattr(answer, f"{leg}_body")
-                if body.response.body_mutation.streamed_response.end_of_stream:
-                    return _answered(f"{leg}_headers")(transcript)
+            if kind == f"{leg}_body" and _is_final(getattr(answer, f"{leg}_body")):
+                return _answered(f"{leg}_headers")(transcript)
         return False
 
     return reached
+
+
+def _is_final(body: pb.BodyResponse) -> bool:
+    """Return whether no more of the body follows; an answer that streams nothing is wrong, but all there is."""
+    mutation = body.response.body_mutation
+    return mutation.WhichOneof("mutation") != "streamed_response" or mutation.streamed_response.end_of_stream
 
 
 NOTHING = Until("nothing", lambda _: True)

@@ -57,10 +57,15 @@ class Gateway:
         await self._close()
 
     async def hold(self, conversations: Sequence[Conversation], *, abreast: bool = False) -> list[Transcript]:
-        """Hold conversations: one after the other, or at once and turn by turn."""
-        if not abreast:
-            return [(await self._hold_abreast([one]))[0] for one in conversations]
-        return await self._hold_abreast(conversations)
+        """Hold conversations: at once and turn by turn, or one after the other until one goes unanswered."""
+        if abreast:
+            return await self._hold_abreast(conversations)
+        transcripts: list[Transcript] = []
+        for one in conversations:
+            transcripts += await self._hold_abreast([one])
+            if transcripts[-1].missed:
+                break
+        return transcripts
 
     async def health(self, service: str) -> str:
         """Return the name of the serving status of a service, or of the gRPC code if the call fails."""
@@ -134,7 +139,6 @@ class _Stream:
     async def take(self, turn: Turn) -> None:
         transcript = self.transcript
         if transcript.missed or self._reader.done():
-            transcript.unsent += 1
             return
         transcript.turn_begins_at = len(transcript.answers)
         try:

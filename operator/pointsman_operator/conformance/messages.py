@@ -41,6 +41,11 @@ def large_body(model: str) -> bytes:
     return chat_body(model, "All aboard! " * (LARGE_BODY_BYTES // 12 + 1))
 
 
+def long_text() -> str:
+    """Return a prompt that takes several messages."""
+    return "Mind the gap. " * (3 * CHUNK_BYTES // 14)
+
+
 def header_map(headers: Mapping[str, str | bytes], *, in_value: bool = False) -> pb.HeaderMap:
     """Return headers as a gateway writes them: in `raw_value`, or in the older field `value`."""
     written = pb.HeaderMap()
@@ -144,7 +149,8 @@ def completion() -> bytes:
 
 
 def _event(fields: Mapping[str, Any]) -> bytes:
-    return b"data: " + json.dumps({"id": "1", "object": "chat.completion.chunk", **fields}).encode() + b"\n\n"
+    event = {"id": "1", "object": "chat.completion.chunk", **fields}
+    return f"data: {json.dumps(event, ensure_ascii=False)}\n\n".encode()
 
 
 def _set_metadata(message: pb.ProcessingRequest, metadata: Mapping[str, Any]) -> None:

@@ -109,7 +109,7 @@ class Rule:
     check: Check
     """Judges their transcripts. Raises: Violation, NotApplicable."""
     abreast: bool = False
-    """The conversations are held at once, turn by turn; else one after the other."""
+    """The conversations are held at once, turn by turn; else one after the other until one goes unanswered."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -193,7 +193,7 @@ def _headers(headers: pb.HeaderMap, wanted: frozenset[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     for header in headers.headers:
         key = header.key
-        if key in wanted:
+        if key in wanted or (key := key.lower()) in wanted:  # gateways send lower case, but need not
             found[key] = header.raw_value.decode("utf-8", "replace") or header.value
     return found
 

@@ -10,7 +10,7 @@ from pointsman_operator.conformance.conversation import Conversation, Transcript
 from pointsman_operator.conformance.rule import AnyRule, Level, NotApplicable, Rule, Section, Subject, Violation
 from pointsman_operator.conformance.rules.asking import ask, ask_without_body, just, only
 
-_PICKS: Final = 8
+_PICKS: Final = 4
 
 
 def _ask_once(subject: Subject) -> Sequence[Conversation]:

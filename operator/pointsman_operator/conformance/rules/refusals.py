@@ -32,7 +32,7 @@ def _ask_unreadably(subject: Subject) -> Sequence[Conversation]:
 
 
 def _each_answered(transcripts: Sequence[Transcript], _: Subject) -> None:
-    for what, transcript in zip(UNREADABLE, transcripts, strict=True):
+    for what, transcript in zip(UNREADABLE, transcripts, strict=False):
         answers.picked_or_refused(transcript, what)
 
 
@@ -51,7 +51,7 @@ def _ask_unknown_model(subject: Subject) -> Sequence[Conversation]:
 
 
 def _ask_strangers(subject: Subject) -> Sequence[Conversation]:
-    body = messages.large_body(subject.model)
+    body = messages.chat_body(subject.model, messages.long_text())
     return just(ask(subject, body, metadata=messages.subset_hint([names.STRANGER])))
 
 

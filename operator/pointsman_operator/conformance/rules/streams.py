@@ -19,8 +19,8 @@ from pointsman_operator.conformance.rules.asking import (
     only,
 )
 
-_STREAMS: Final = 32
-_ABANDONED_AT_EACH_POINT: Final = 5
+_STREAMS: Final = 16
+_ABANDONED_AT_EACH_POINT: Final = 3
 
 
 def _numbered(subject: Subject, number: int) -> bytes:
