@@ -44,6 +44,8 @@ _ABSENCE_SECONDS = 60.0
 _INACTIVITY_SECONDS = 120.0
 """A watch without an event or a bookmark for so long is opened anew."""
 _STOP_SECONDS = 5.0
+_CLOSE_SECONDS = 0.25
+"""How long connections have, at the end, to close behind the back of those who closed them."""
 
 
 def _read_node(manifest: Mapping[str, Any]) -> NodeObject:
@@ -81,7 +83,7 @@ class ClusterWatch:
         self._namespaces = tuple(namespaces)
         self._on_objects = on_objects
         self._on_problem = on_problem
-        self._problem = ""
+        self._problem: str | None = None
         self._kept: dict[Kind, _Kept] = {}
         self._stopped = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -108,9 +110,15 @@ class ClusterWatch:
 
     async def _run(self) -> None:
         self._loop, self._main = asyncio.get_running_loop(), asyncio.current_task()
+        try:
+            await self._keep_following(self._loop)
+        finally:
+            await asyncio.sleep(_CLOSE_SECONDS)
+
+    async def _keep_following(self, loop: asyncio.AbstractEventLoop) -> None:
         pause = _RETRY_SECONDS
         while not self._stopped.is_set():
-            began = self._loop.time()
+            began = loop.time()
             try:
                 await self._follow(_usable(await self._list()))
             except KubernetesError as error:
@@ -118,7 +126,7 @@ class ClusterWatch:
             except Exception as error:
                 _LOGGER.debug("Following the cluster failed", exc_info=True)
                 self._report(f"following the cluster failed ({type(error).__name__}: {error}); starting again")
-            pause = _RETRY_SECONDS if self._loop.time() - began > _COMPARE_SECONDS else pause * 2
+            pause = _RETRY_SECONDS if loop.time() - began > _COMPARE_SECONDS else pause * 2
             await asyncio.sleep(min(pause, _LONGEST_RETRY_SECONDS))
 
     async def _list(self) -> Listing:
@@ -309,6 +317,7 @@ def _settings() -> kopf.OperatorSettings:
     settings.watching.inactivity_timeout = _INACTIVITY_SECONDS
     settings.watching.connect_timeout = 5.0
     settings.queueing.idle_timeout = 1.0
+    settings.queueing.exit_timeout = 0.5
     settings.queueing.error_delays = (1.0, 2.0, 5.0)
     return settings
 
