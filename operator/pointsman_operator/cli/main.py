@@ -9,10 +9,12 @@ from rich.console import Console
 
 from pointsman_operator.cli import (
     bench,
+    check,
     conformance,
     demo,
     envoy_config,
     expert_sim,
+    operator,
     predictor,
     routing,
     run_router,
@@ -29,10 +31,12 @@ app = typer.Typer(
 )
 app.command("demo")(demo.demo)
 app.command("router")(run_router.router)
+app.command("operator")(operator.operator)
 app.command("expert-sim")(expert_sim.expert_sim)
 app.command("route")(routing.route)
 app.command("experts")(routing.experts)
 app.command("explain")(routing.explain)
+app.command("check")(check.check)
 app.command("conformance")(conformance.conformance)
 app.command("envoy-config")(envoy_config.envoy_config)
 app.command("envoy-drain")(envoy_config.envoy_drain)

@@ -37,7 +37,7 @@ async def drain(
                 raise OSError(f"Envoy does not drain: {answer.status} {await answer.text()}")
         await asyncio.sleep(notice_seconds)
         deadline = clock() + grace_seconds
-        while (count := await _open_requests(client)) and clock() < deadline:
+        while (count := await _open_requests(client)) and clock() < deadline:  # noqa: ASYNC110 - Envoy must be asked
             await asyncio.sleep(_POLL_SECONDS)
         return count
 

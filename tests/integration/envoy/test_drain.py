@@ -1,4 +1,4 @@
-"""An Envoy as the chart runs it: admin page on a unix socket, a status port for others, drained before it is stopped."""
+"""An Envoy as the chart runs it: admin page on a unix socket, a status port for others, drained before it stops."""
 
 import asyncio
 import json
