@@ -177,7 +177,7 @@ prometheus.io/path: {{ .path | default "/metrics" }}
 {{- end }}
 
 {{- define "pointsman.peeringName" -}}
-{{- include "pointsman.clusterName" . }}
+{{- .Values.operator.peering | default (include "pointsman.clusterName" .) }}
 {{- end }}
 
 {{/* Certificates are needed by the webhook, and by the router's gRPC where it has TLS. */}}

@@ -2,13 +2,13 @@
 {{- define "pointsman.readRules" -}}
 - apiGroups: [pointsman.io]
   resources: [routerpolicies]
-  verbs: [get, list, watch]
+  verbs: [list, watch]
 - apiGroups: [""]
   resources: [pods]
-  verbs: [get, list, watch]
-- apiGroups: [inference.networking.k8s.io]
+  verbs: [list, watch]
+- apiGroups: [inference.networking.k8s.io, inference.networking.x-k8s.io]
   resources: [inferencepools]
-  verbs: [get, list, watch]
+  verbs: [list, watch]
 {{- end }}
 
 {{/* What the router may do in a namespace that it watches. */}}
@@ -34,14 +34,11 @@
   verbs: [get, patch]
 {{- end }}
 
-{{/* What belongs to no namespace. Both look which custom resources there are. */}}
+{{/* What belongs to no namespace: a node's labels name the GPU of its pods. */}}
 {{- define "pointsman.clusterRules" -}}
 - apiGroups: [""]
   resources: [nodes]
-  verbs: [get, list, watch]
-- apiGroups: [apiextensions.k8s.io]
-  resources: [customresourcedefinitions]
-  verbs: [get, list, watch]
+  verbs: [list, watch]
 {{- end }}
 
 {{/* A role and its binding: (dict "root" $ "component" "router" "name" "..." "namespace" "" "rules" "..."); without a namespace for the cluster. */}}
@@ -75,5 +72,5 @@ subjects:
 {{- define "pointsman.rules.routerPods" -}}
 - apiGroups: [""]
   resources: [pods]
-  verbs: [get, list, watch]
+  verbs: [list]
 {{- end }}

@@ -118,22 +118,25 @@ def render(values: Mapping[str, Any], *, release: str = RELEASE, namespace: str 
 
 def notes(values: Mapping[str, Any]) -> str:
     """Return what Helm prints after an installation."""
-    with Chart.load(CHART) as chart:
-        texts = chart.render(dict(values), name=RELEASE, namespace=NAMESPACE)
+    texts = _texts(json.dumps(values, sort_keys=True), RELEASE, NAMESPACE)
     return next(text for path, text in texts.items() if path.endswith(NOTES))
 
 
 @functools.cache
 def _render(values: str, release: str, namespace: str) -> tuple[JsonObject, ...]:
-    with Chart.load(CHART) as chart:
-        texts = chart.render(json.loads(values), name=release, namespace=namespace)
     documents = (
         document
-        for path, text in texts.items()
+        for path, text in _texts(values, release, namespace).items()
         if not path.endswith(NOTES)
         for document in yaml.load_all(text, Loader=yaml.CSafeLoader)
     )
     return tuple(document for document in documents if document)
+
+
+@functools.cache
+def _texts(values: str, release: str, namespace: str) -> dict[str, str]:
+    with Chart.load(CHART) as chart:
+        return chart.render(json.loads(values), name=release, namespace=namespace)
 
 
 def of_kind(objects: list[JsonObject], *kinds: str) -> list[JsonObject]:

@@ -144,4 +144,6 @@ def test_dashboards_become_config_maps_that_grafana_finds() -> None:
         assert one["metadata"]["labels"]["grafana_dashboard"] == "1"
         assert one["metadata"]["namespace"] == "grafana"
         ((name, text),) = one["data"].items()
-        assert json.loads(text) == json.loads((CHART / "files/dashboards" / name.removeprefix("pointsman-")).read_text())
+        assert json.loads(text) == json.loads(
+            (CHART / "files/dashboards" / name.removeprefix("pointsman-")).read_text()
+        )
