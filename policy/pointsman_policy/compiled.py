@@ -51,14 +51,22 @@ numba.config.CACHE_DIR = _cache_folder()  # type: ignore[attr-defined]
 def compiled(function: Callable[P, R]) -> Callable[P, R]:
     """Compile a function over arrays and scalars at its first call; raises inside it are errors of the caller.
 
-    It is inlined into every kernel that calls it: a call would count references to each array of its arguments, which
-    takes longer than many a kernel's work.
+    It is inlined into every kernel that calls it. It counts no references to arrays, which would take several times as
+    long as what most kernels do: therefore it must neither make an array nor return one, but may look at parts of one.
     """
-    return cast("Callable[P, R]", numba.njit(cache=True, error_model="numpy", forceinline=True)(function))
+    return cast("Callable[P, R]", numba.njit(cache=True, error_model="numpy", forceinline=True, _nrt=False)(function))
 
 
 def subroutine(function: Callable[P, R]) -> Callable[P, R]:
     """Compile a function as `compiled` does, but to be called: for long work that would take long to compile twice."""
+    return cast("Callable[P, R]", numba.njit(cache=True, error_model="numpy", _nrt=False)(function))
+
+
+def allocating(function: Callable[P, R]) -> Callable[P, R]:
+    """Compile a function as `subroutine` does, but one that may make arrays and return them.
+
+    Only kernels of pickers and other functions of this kind may call it.
+    """
     return cast("Callable[P, R]", numba.njit(cache=True, error_model="numpy")(function))
 
 

@@ -23,7 +23,7 @@ The numbers come from a random search in the simulator over fleets, arrivals and
 import numpy as np
 import numpy.typing as npt
 
-from pointsman_policy.compiled import compiled
+from pointsman_policy.compiled import allocating, compiled
 from pointsman_policy.latency.estimator import ESTIMATE, estimate
 from pointsman_policy.pickers.picker import Picker, allowed_count, best
 from pointsman_policy.state import DROP, RoutingState
@@ -45,7 +45,7 @@ MAY_DROP = (
 """Where a search starts. What the router runs with is the exported policy that comes with the package."""
 
 
-@compiled
+@allocating
 def interpolate(tables: npt.NDArray[np.float64], width: int, load: float, may_drop: bool) -> npt.NDArray[np.float64]:
     """Return the row of parameters at a load, [width].
 

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from pointsman_policy.compiled import compiled
+from pointsman_policy.compiled import allocating, compiled
 from pointsman_policy.latency.estimator import ESTIMATE, tightest
 from pointsman_policy.runtime.encoding import LOGIT_SCALE as LOGIT_SCALE
 from pointsman_policy.runtime.encoding import (
@@ -159,7 +159,7 @@ def empty_features(batch: tuple[int, ...], experts: int, running_slots: int, wai
     )
 
 
-@compiled
+@allocating
 def encode(state: RoutingState, features: Features) -> None:
     """Write the features of a state.
 
@@ -196,7 +196,7 @@ def encode(state: RoutingState, features: Features) -> None:
     encode_request(request, means, features.request.view(REQUEST_FEATURES)[0])
 
 
-@compiled
+@allocating
 def features_of(state: RoutingState) -> Features:
     """Return the features of one state."""
     experts, running = state.running_mask.shape
@@ -214,7 +214,7 @@ def features_of(state: RoutingState) -> Features:
     return features
 
 
-@compiled
+@allocating
 def encode_batch(states: RoutingState, features: Features) -> None:
     """Write the features of B states: every array of both has a leading axis [B]; see `encode`."""
     for b in range(states.expert.shape[0]):

@@ -9,7 +9,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from pointsman_policy.compiled import compiled, subroutine
+from pointsman_policy.compiled import allocating, compiled, subroutine
 from pointsman_policy.runtime.features import Features
 from pointsman_policy.runtime.linear import add_product, apply, fill, relu, softmax, tanh
 from pointsman_policy.runtime.packing import Places, Vector, find_places
@@ -103,15 +103,19 @@ def _combine(
     rows = 1 + 2 * count
     apply(vector, key, data, heard, channels, free, channels, rows)
     tanh(data, free, rows * channels)
-    score = np.zeros(3)
+    at_request, at_running, at_waiting = 0.0, 0.0, 0.0
     for n in range(rows):
         total = 0.0
         for c in range(channels):
             total += data[free + n * channels + c] * vector[query + c]
-        edge = (n + count - 1) // count
-        score[edge] += total if edge == 0 else total / count
-    top = max(score[0], score[1], score[2])
-    one, two, three = math.exp(score[0] - top), math.exp(score[1] - top), math.exp(score[2] - top)
+        if n == 0:
+            at_request = total
+        elif n <= count:
+            at_running += total / count
+        else:
+            at_waiting += total / count
+    top = max(at_request, at_running, at_waiting)
+    one, two, three = math.exp(at_request - top), math.exp(at_running - top), math.exp(at_waiting - top)
     total = one + two + three
     running = heard + channels
     waiting = running + count * channels
@@ -202,7 +206,7 @@ def _embed(
         _combine(vector, layer.key, layer.query, data, heard, count, work.embedding, channels, free)
 
 
-@subroutine
+@allocating
 def forward(features: Features, vector: Vector, scores: Vector, slo_logits: Vector) -> float:
     """Run the network on one request.
 

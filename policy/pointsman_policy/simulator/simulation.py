@@ -271,10 +271,11 @@ def _follow(
     chosen = np.full(n, DROP, np.int64)
     uniforms = rng.random(n)
     states = stacked_states(int(sampled.sum()), len(world.state.allowed))
+    scores = np.zeros(len(world.state.allowed))
     pointer = picker.pointer
     parameters = np.asarray(picker.parameters, np.float64)
     started = time.perf_counter()
-    _run(world, pointer, parameters, whole, uniforms, sampled, forced, states, chosen)
+    _run(world, pointer, parameters, whole, uniforms, sampled, forced, states, scores, chosen)
     run = run_of(world, chosen, time.perf_counter() - started)
     return Recording(states, np.flatnonzero(sampled), run)
 
@@ -289,10 +290,10 @@ def _run(
     sampled: npt.NDArray[np.bool_],
     forced: npt.NDArray[np.int64],
     states: RoutingState,
+    scores: npt.NDArray[np.float64],
     chosen: npt.NDArray[np.int64],
 ) -> None:
     engine, requests, ledger, samples, state, notes = world
-    scores = np.zeros(state.allowed.shape[0])
     kept = 0
     for i in range(chosen.shape[0]):
         allowed = arrive(engine, requests, ledger, samples, state, notes, i, whole)
