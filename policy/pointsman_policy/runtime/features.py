@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from pointsman_policy.compiled import allocating, compiled
+from pointsman_policy.compiled import allocating
 from pointsman_policy.latency.estimator import ESTIMATE, tightest
 from pointsman_policy.runtime.encoding import LOGIT_SCALE as LOGIT_SCALE
 from pointsman_policy.runtime.encoding import (
