@@ -11,7 +11,12 @@ from pointsman_operator.cli.extras import needs_extra
 
 
 def train(
-    agent: Annotated[str, typer.Option(help="What to train: impact-greedy, han or paper.")],
+    agent: Annotated[
+        str,
+        typer.Option(
+            help="What to train: impact-greedy, han (also han-without-graph, han-without-estimates) or paper."
+        ),
+    ],
     out: Annotated[Path, typer.Option(help="Folder for the exported policy, checkpoints, logs and curves.")],
     scenario: Annotated[
         list[Path] | None,

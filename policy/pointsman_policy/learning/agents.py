@@ -8,10 +8,12 @@ from pointsman_policy.learning.training import Agent
 
 _MODULES = {
     "han": "pointsman_policy.learning.han",
+    "han-without-estimates": "pointsman_policy.learning.han",
+    "han-without-graph": "pointsman_policy.learning.han",
     "impact-greedy": "pointsman_policy.learning.impact_greedy_search",
     "paper": "pointsman_policy.learning.paper",
 }
-"""Agent: the module whose `AGENT` it is."""
+"""Agent: the module among whose `AGENTS` it is."""
 
 AGENT_NAMES = tuple(_MODULES)
 
@@ -24,4 +26,5 @@ def find_agent(name: str) -> Agent:
     """
     if name not in _MODULES:
         raise DocumentError("--agent", f"no agent is named {name!r}; choose from {', '.join(AGENT_NAMES)}")
-    return cast("Agent", importlib.import_module(_MODULES[name]).AGENT)
+    agents = cast("tuple[Agent, ...]", importlib.import_module(_MODULES[name]).AGENTS)
+    return next(agent for agent in agents if agent.name == name)

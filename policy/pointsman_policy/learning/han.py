@@ -65,9 +65,10 @@ class HanAgent:
         settings: Of both searches; None = the defaults.
         distribution: Of made-up situations; None = the default.
         size: Of the network; None = the default.
+        estimates: Whether the network sees the analytic estimates.
+        name: Of this variant.
     """
 
-    name = "han"
     summary = "ImpactGreedy with a chance learned from outcomes by a graph network"
 
     def __init__(
@@ -75,7 +76,11 @@ class HanAgent:
         settings: SearchSettings | None = None,
         distribution: Distribution | None = None,
         size: NetworkSize | None = None,
+        estimates: bool = True,
+        name: str = "han",
     ) -> None:
+        self.name = name
+        self._estimates = estimates
         self._settings = settings
         self._distribution = distribution or Distribution(requests=REQUESTS)
         self._size = size or NetworkSize()
@@ -104,7 +109,7 @@ class HanAgent:
         return folder
 
     def _begun(self, run: TrainingRun, settings: SearchSettings, source: Source, work: Scorer) -> tuple[_Progress, int]:
-        model = OutcomeModel(self._size, run.plan.seed)
+        model = OutcomeModel(self._size, run.plan.seed, self._estimates)
         if run.checkpoint is None:
             greedy = [begin(part, source, settings, work) for part in _greedy_parts()]
             return _Progress(greedy, model), 0
@@ -245,4 +250,9 @@ def _document(progress: _Progress) -> Mapping[str, Any]:
     }
 
 
-AGENT = HanAgent()
+AGENTS = (
+    HanAgent(),
+    HanAgent(size=NetworkSize(graph=False), name="han-without-graph"),
+    HanAgent(estimates=False, name="han-without-estimates"),
+)
+"""The agent, and it without one of its parts: ablations."""

@@ -102,4 +102,4 @@ def export(picker: Picker, scores: Mapping[str, float], run: TrainingRun) -> Pat
     return folder
 
 
-AGENT = ImpactGreedySearch()
+AGENTS = (ImpactGreedySearch(),)

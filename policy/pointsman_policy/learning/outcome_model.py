@@ -31,6 +31,21 @@ from pointsman_policy.simulator.situation import Situation, situation_outcomes
 from pointsman_policy.state import DROP
 
 _SLO_LOGIT = FEATURES["expert"].index("slo_logit")
+EXPERT_ESTIMATES = (
+    "work_relative",
+    "work_scale",
+    "ttft",
+    "tpot",
+    "ntpot",
+    "slo_logit",
+    "impact",
+    "health",
+    "expected",
+    "advantage",
+)
+REQUEST_ESTIMATES = ("mean_work", "best_expected")
+"""Features that come from analytic estimates rather than from the state."""
+
 _LARGEST_GRADIENT = 1.0
 _WIDTHS = (4, 8, 16, 32, 64, 128)
 """Experts that a batch is padded to: fleets of like sizes are trained together."""
@@ -129,10 +144,13 @@ class OutcomeModel:
     Args:
         size: Of the network.
         seed: Of its first weights.
+        estimates: Whether the network sees the features that analytic estimates make; what it corrects stays one.
     """
 
-    def __init__(self, size: NetworkSize, seed: int) -> None:
+    def __init__(self, size: NetworkSize, seed: int, estimates: bool = True) -> None:
         self.network = PolicyNetwork(size, torch.Generator().manual_seed(seed))
+        if not estimates:
+            self.network.ignore(EXPERT_ESTIMATES, REQUEST_ESTIMATES)
         self._optimiser = torch.optim.Adam(self.network.parameters())
 
     def fit(self, groups: Sequence[Decisions], rng: np.random.Generator, rate: float, batch: int = 256) -> float:

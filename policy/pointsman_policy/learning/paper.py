@@ -279,4 +279,4 @@ def write_trial(trial: Trial, folder: Path, training: Mapping[str, str]) -> Path
     return folder
 
 
-AGENT = PaperTrainer()
+AGENTS = (PaperTrainer(),)

@@ -1,5 +1,6 @@
 """The network of a learned policy: the graph network and a scorer that all experts share."""
 
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -55,6 +56,16 @@ def _zeroed(inputs: int, outputs: int) -> nn.Linear:
     return layer
 
 
+def _cut(layer: nn.Module, columns: Sequence[int]) -> None:
+    """Set the weights of some inputs of a linear layer to 0, and keep training away from them."""
+    weight = layer.get_parameter("weight")
+    kept = torch.ones_like(weight)
+    kept[:, list(columns)] = 0.0
+    with torch.no_grad():
+        weight *= kept
+    weight.register_hook(lambda gradient: gradient * kept)
+
+
 class PolicyNetwork(nn.Module):
     """Scores every expert from its embedding, the request's and both one's features, and dropping from their mean.
 
@@ -91,6 +102,26 @@ class PolicyNetwork(nn.Module):
         share = allowed / allowed.sum(1, keepdim=True).clamp(min=1)
         drop = self.drop(torch.cat([graph, (share[:, None, :] @ hidden)[:, 0]], dim=-1))
         return Scores(heads[..., 0], heads[..., 1], drop)
+
+    def ignore(self, expert: Collection[str], request: Collection[str]) -> None:
+        """Take no notice of some features, now and in training: their weights become 0 and stay 0.
+
+        Args:
+            expert: Names in FEATURES["expert"].
+            request: Names in FEATURES["request"].
+
+        Raises:
+            ValueError: If there is no feature of a name.
+        """
+        own = [FEATURES["expert"].index(name) for name in expert]
+        shared = [FEATURES["request"].index(name) for name in request]
+        embedding = self.size.channels if self.size.graph else 0
+        behind = 2 * embedding + len(FEATURES["expert"])
+        _cut(self.scorer.first, [embedding + column for column in own] + [behind + column for column in shared])
+        _cut(self.drop.first, [embedding + column for column in shared])
+        if self.han is not None:
+            _cut(self.han.first.get_submodule("expert"), own)
+            _cut(self.han.first.get_submodule("arrived"), shared)
 
     def weights(self) -> dict[str, npt.NDArray[np.float32]]:
         """Return a copy of the weights by name, as `pointsman_policy.runtime` takes them."""

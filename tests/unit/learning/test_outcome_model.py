@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 import torch
 
-from pointsman_policy.learning.outcome_model import Collection, Decisions, OutcomeModel, collect
+from pointsman_policy.learning.outcome_model import EXPERT_ESTIMATES, Collection, Decisions, OutcomeModel, collect
 from pointsman_policy.learning.sources import MadeUp
+from pointsman_policy.networks.han import to_tensors
 from pointsman_policy.pickers.registry import PICKERS
 from pointsman_policy.runtime.features import FEATURES, empty_features
 from pointsman_policy.runtime.size import NetworkSize
@@ -95,3 +96,19 @@ def test_padding_does_not_change_the_loss() -> None:
         for parameter in model.network.parameters():
             parameter.add_(0.05)
     assert model.losses([padded])[0] == pytest.approx(model.losses([data])[0], abs=1e-6)
+
+
+@pytest.mark.parametrize("estimates", [True, False])
+@pytest.mark.parametrize("size", [SIZE, SIZE._replace(graph=False)])
+def test_estimates_can_be_kept_from_the_network(estimates: bool, size: NetworkSize) -> None:
+    model = OutcomeModel(size, 1, estimates)
+    groups = collected()
+    for seed in range(3):
+        model.fit(groups, np.random.default_rng(seed), 0.01)
+    features = groups[0].features
+    changed = features.expert.copy()
+    changed[..., [FEATURES["expert"].index(name) for name in EXPERT_ESTIMATES]] += 1.0
+    with torch.no_grad():
+        before = model.network(to_tensors(features)).slo_logit
+        after = model.network(to_tensors(features._replace(expert=changed))).slo_logit
+    assert torch.equal(before, after) is not estimates

@@ -131,5 +131,5 @@ def test_every_agent_is_found_by_its_name(name: str) -> None:
 
 
 def test_an_unknown_agent_is_told(tmp_path: Path) -> None:
-    with pytest.raises(DocumentError, match="choose from han, impact-greedy"):
+    with pytest.raises(DocumentError, match="choose from han, han-without-estimates, han-without-graph, impact-greedy"):
         find_agent("none")
