@@ -48,18 +48,22 @@ def _cache_folder() -> str:
 numba.config.CACHE_DIR = _cache_folder()  # type: ignore[attr-defined]
 
 
+_UNCOUNTED: dict[str, Any] = {"cache": True, "error_model": "numpy", "_nrt": False}
+"""Options of kernels that make no array; `_nrt`, numba's counting of references, has no stub."""
+
+
 def compiled(function: Callable[P, R]) -> Callable[P, R]:
     """Compile a function over arrays and scalars at its first call; raises inside it are errors of the caller.
 
     It is inlined into every kernel that calls it. It counts no references to arrays, which would take several times as
     long as what most kernels do: therefore it must neither make an array nor return one, but may look at parts of one.
     """
-    return cast("Callable[P, R]", numba.njit(cache=True, error_model="numpy", forceinline=True, _nrt=False)(function))
+    return cast("Callable[P, R]", numba.njit(forceinline=True, **_UNCOUNTED)(function))
 
 
 def subroutine(function: Callable[P, R]) -> Callable[P, R]:
     """Compile a function as `compiled` does, but to be called: for long work that would take long to compile twice."""
-    return cast("Callable[P, R]", numba.njit(cache=True, error_model="numpy", _nrt=False)(function))
+    return cast("Callable[P, R]", numba.njit(**_UNCOUNTED)(function))
 
 
 def allocating(function: Callable[P, R]) -> Callable[P, R]:

@@ -62,8 +62,8 @@ def _cut(layer: nn.Module, columns: Sequence[int]) -> None:
     kept = torch.ones_like(weight)
     kept[:, list(columns)] = 0.0
     with torch.no_grad():
-        weight *= kept
-    weight.register_hook(lambda gradient: gradient * kept)
+        weight.mul_(kept)
+    weight.register_hook(lambda gradient: gradient * kept)  # type: ignore[no-untyped-call]
 
 
 class PolicyNetwork(nn.Module):
