@@ -15,6 +15,7 @@ import typer
 from prometheus_client import CollectorRegistry
 
 from pointsman_operator.cli.main import app
+from pointsman_operator.conformance.table import markdown
 from pointsman_operator.decision import ExpertView, OutcomeStatus
 from pointsman_operator.discovery.endpoint import Endpoint
 from pointsman_operator.metrics import LATENCY_HELP, Metrics, TelemetryCount
@@ -161,3 +162,9 @@ def _unknown_words(words: list[str]) -> Iterator[str]:
         command = command.commands[word]
     options = {name for parameter in command.params for name in parameter.opts} | {"--help"}
     yield from (word for word in words if word.startswith("--") and word.partition("=")[0] not in options)
+
+
+def test_the_rules_of_conformance_are_documented_as_they_are() -> None:
+    section = (DOCS / "conformance.md").read_text().partition("\n## Rules\n")[2]
+    table = section[section.index("\n| rule |") + 1 :].partition("\n## ")[0]
+    assert table == markdown() + "\n", "paste the output of `pointsman conformance --list`"

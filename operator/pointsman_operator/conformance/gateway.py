@@ -116,8 +116,8 @@ class Gateway:
             async with asyncio.timeout(self.timeout_seconds):
                 await channel.channel_ready()
         except TimeoutError:
-            advice = "check the address" + ("" if self._tls else ", and give --tls if it wants TLS")
-            raise ConnectionError(f"no endpoint picker answers at {target}; {advice}") from None
+            advice = "whether it wants a --client-certificate" if self._tls else "whether it wants TLS (--tls)"
+            raise ConnectionError(f"no endpoint picker answers at {target}; check the address and {advice}") from None
 
     async def _close(self) -> None:
         for channel in self._channels.values():

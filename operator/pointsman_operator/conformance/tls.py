@@ -8,10 +8,17 @@ import asyncio
 import contextlib
 import ssl
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from pointsman_policy.errors import PointsmanError
+
 _BUFFER_BYTES = 1 << 16
+
+
+class TlsFileError(PointsmanError):
+    """A file with certificates or a key cannot be used; the message names it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,17 +35,29 @@ class TlsSettings:
     """Name that the picker's certificate must have; empty = the target's host."""
 
     def context(self) -> ssl.SSLContext:
-        """Return the TLS client that these settings mean. Raises: OSError if a file is unusable."""
+        """Return the TLS client that these settings mean. Raises: TlsFileError."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.set_alpn_protocols(["h2"])
         if self.authority is None:
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
         else:
-            context.load_verify_locations(self.authority)
+            with _names_file("--ca", self.authority, "CA certificates"):
+                context.load_verify_locations(self.authority)
         if self.certificate is not None:
-            context.load_cert_chain(self.certificate, self.key)
+            with _names_file(
+                "--client-certificate", self.certificate, "a certificate and its key, or give --client-key"
+            ):
+                context.load_cert_chain(self.certificate, self.key)
         return context
+
+
+@contextlib.contextmanager
+def _names_file(option: str, path: Path, content: str) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        raise TlsFileError(f"{option} {path} cannot be used ({error}); give a PEM file with {content}") from error
 
 
 class TlsRelay:

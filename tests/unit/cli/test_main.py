@@ -15,11 +15,24 @@ def write(folder: Path, **files: object) -> tuple[object, ...]:
 def test_help_names_every_command(run: Run) -> None:
     result = run("--help")
     assert result.code == 0
-    for command in ("demo", "router", "expert-sim", "route", "experts", "explain", "envoy-config", "train", "bench"):
+    for command in (
+        "demo",
+        "router",
+        "expert-sim",
+        "route",
+        "experts",
+        "explain",
+        "conformance",
+        "envoy-config",
+        "train",
+        "bench",
+    ):
         assert command in result.out
 
 
-@pytest.mark.parametrize("command", ["router", "envoy-config", "route", "experts", "explain", "expert-sim", "train"])
+@pytest.mark.parametrize(
+    "command", ["router", "envoy-config", "route", "experts", "explain", "expert-sim", "train", "conformance"]
+)
 def test_every_option_is_explained(run: Run, command: str) -> None:
     result = run(command, "--help")
     assert result.code == 0
