@@ -23,6 +23,7 @@ from pointsman_operator.serving.admin import admin_app
 from pointsman_operator.serving.destinations import Destinations
 from pointsman_operator.serving.envoy_endpoints import EnvoyEndpoints
 from pointsman_operator.serving.server import RouterServer, ServerSettings
+from pointsman_operator.serving.tls import TlsFiles
 from pointsman_operator.settings import FileSource, KubernetesSource, RouterSettings
 from pointsman_operator.telemetry.pollers import Pollers
 from pointsman_operator.telemetry.protocols import TelemetryCounts
@@ -46,7 +47,8 @@ async def run_router(settings: RouterSettings, started: Callable[[tuple[int, ...
         started: Called with the gRPC ports and the admin port once the router listens.
 
     Raises:
-        DocumentError: If policies, experts or predictor are unusable at the start, or Envoy's file cannot be written.
+        DocumentError: If policies, experts, predictor or TLS files are unusable at the start, or Envoy's file cannot be
+            written.
         OSError: If the admin address cannot be listened on.
         RuntimeError: If a gRPC address cannot be listened on.
     """
@@ -61,7 +63,7 @@ async def run_router(settings: RouterSettings, started: Callable[[tuple[int, ...
         router,
         metrics,
         Destinations(router, metrics),
-        ServerSettings(settings.grpc_addresses, settings.sidecar_addresses, name=settings.name),
+        ServerSettings(settings.grpc_addresses, settings.sidecar_addresses, tls=_tls(settings), name=settings.name),
         reports=parts.configuration.reports,
     )
     admin = admin_app(router, metrics, lambda: "draining" if stop.is_set() else parts.not_ready(), parts.problems)
@@ -142,6 +144,12 @@ def _read_predictor(folder: Path) -> FittedPredictor:
     predictor.predict("warm up", 2)
     _LOGGER.info("Predicting quality and length of answers with %s, fitted on %s", folder, ", ".join(predictor.models))
     return predictor
+
+
+def _tls(settings: RouterSettings) -> TlsFiles | None:
+    if settings.tls_certificate is None or settings.tls_key is None:
+        return None
+    return TlsFiles(settings.tls_certificate, settings.tls_key, settings.tls_client_ca)
 
 
 async def _serve_admin(stack: AsyncExitStack, settings: RouterSettings, app: web.Application) -> int:

@@ -36,6 +36,12 @@ class RouterSettings:
     sidecar_addresses: tuple[str, ...] = ()
     """Where our own sidecar finds ext_proc, over a transport that costs less; forms as above, empty = not
     served."""
+    tls_certificate: Path | None = None
+    """PEM file with which `grpc_addresses` that have a port are served over TLS; None = plain text."""
+    tls_key: Path | None = None
+    """Its key."""
+    tls_client_ca: Path | None = None
+    """CAs of the certificates that clients must show; None = they need none."""
     name: str = field(default_factory=socket.gethostname)
     """Tells this router from its replicas; in Kubernetes its pod's name."""
     admin_host: str = "127.0.0.1"

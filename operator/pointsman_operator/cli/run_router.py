@@ -33,6 +33,13 @@ def router(
     sidecar_listen: Annotated[
         list[str], typer.Option(help="Where our own Envoy sidecar finds ext_proc, at less cost; forms as above.")
     ] = list(_DEFAULTS.sidecar_addresses),  # noqa: B006
+    tls_certificate: Annotated[
+        Path | None, typer.Option(help="Serve ip:port addresses over TLS with this PEM file; reread when it changes.")
+    ] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="The certificate's key, a PEM file without a password.")] = None,
+    tls_client_ca: Annotated[
+        Path | None, typer.Option(help="Demand certificates of these CAs from clients (mutual TLS).")
+    ] = None,
     name: Annotated[
         str, typer.Option(envvar="POD_NAME", help="What the router is called among its replicas.")
     ] = _DEFAULTS.name,
@@ -65,6 +72,8 @@ def router(
 ) -> None:
     """Serve routing decisions over gRPC: ext_proc for Envoy, and RoutingService."""
     source = _source(policy, experts, kubernetes, tuple(namespace or ()), profiles)
+    if (tls_certificate is None) != (tls_key is None) or (tls_client_ca is not None and tls_key is None):
+        raise UsageError("TLS needs both --tls-certificate and --tls-key; --tls-client-ca goes with them")
     from pointsman_operator.app import run_router
 
     uvloop.run(
@@ -73,6 +82,9 @@ def router(
                 source=source,
                 grpc_addresses=tuple(listen),
                 sidecar_addresses=tuple(sidecar_listen),
+                tls_certificate=tls_certificate,
+                tls_key=tls_key,
+                tls_client_ca=tls_client_ca,
                 name=name,
                 admin_host=admin_host,
                 admin_port=admin_port,

@@ -18,6 +18,7 @@ from pointsman_operator.metrics import Metrics
 from pointsman_operator.serving import access_log, ext_proc, routing_service
 from pointsman_operator.serving.destinations import Destinations
 from pointsman_operator.serving.sidecar import SidecarListener
+from pointsman_operator.serving.tls import ServerTls, TlsFiles
 
 LIVENESS_SERVICES: Final = ("liveness",)
 READINESS_SERVICES: Final = (
@@ -43,6 +44,8 @@ class ServerSettings:
     """Largest gRPC message; a buffered body must fit."""
     keepalive_seconds: int = 60
     """Idle time after which a connection is checked."""
+    tls: TlsFiles | None = None
+    """For the addresses with a port; None = plain text. Unix sockets, and the sidecar, are always plain."""
     name: str = ""
     """Tells this router from its replicas, to those who ask."""
 
@@ -57,6 +60,9 @@ class RouterServer:
         settings: How to listen.
         clock: Seconds, monotonic.
         reports: Tells what runs of each policy; default: what the routing core knows alone.
+
+    Raises:
+        DocumentError: If the files for TLS cannot be used.
     """
 
     def __init__(
@@ -71,6 +77,7 @@ class RouterServer:
         self._settings = settings
         self._routing = routing
         self._clock = clock
+        self._credentials = None if settings.tls is None else ServerTls(settings.tls).credentials()
         self._draining = False
         self._health = HealthServicer()
         self._server = grpc.aio.server(options=_options(settings))
@@ -113,7 +120,9 @@ class RouterServer:
         try:
             if not _is_address(address):  # gRPC takes a port of 99999 for 34463, and looks names up for seconds
                 raise RuntimeError("not an address")
-            return self._server.add_insecure_port(address)
+            if self._credentials is None or address.startswith("unix:"):
+                return self._server.add_insecure_port(address)
+            return self._server.add_secure_port(address, self._credentials)
         except RuntimeError as error:
             raise RuntimeError(
                 f'cannot listen on {address!r}; give an "ip:port" with a literal IP address, or "unix:/path", that no '
