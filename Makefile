@@ -32,6 +32,9 @@ test: setup lint kubernetes  ## Lint, type-check and run every test.
 kubernetes: setup  ## Build the control plane that tests use, once (8 minutes), or take it from KUBEBUILDER_ASSETS.
 	$(BIN)/python -m tests.cluster.binaries
 
+cluster: setup  ## Run the tests' Kubernetes cluster until Ctrl-C, and print how to reach it.
+	$(BIN)/python -m tests.cluster
+
 lint: setup  ## Check style, types and layers.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

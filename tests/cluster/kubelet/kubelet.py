@@ -104,7 +104,7 @@ class Kubelet:
         folder = Path(self._configuration.folder) / str(self._count)
         folder.mkdir()
         uid = documents.uid(document)
-        pod = Pod(document, self._free_address(), folder, self._means)
+        pod = Pod(document, self._address(document), folder, self._means)
         self._running[uid] = pod
         self._tasks[uid] = asyncio.create_task(self._run(uid, pod))
         pod.update(document)
@@ -118,8 +118,13 @@ class Kubelet:
             self._running.pop(uid, None)
             self._tasks.pop(uid, None)
 
-    def _free_address(self) -> str:
+    def _address(self, document: Document) -> str:
+        """Return the address that a pod had before, for the API does not let go of it, or a free one."""
         taken = {pod.address for pod in self._running.values()}
+        before = document.get("status", {}).get("podIP")
+        if before and before not in taken:
+            return str(before)
+        taken |= {pod["status"].get("podIP", "") for pod in self.pods}
         for _ in range(2):
             for address in self._addresses:
                 if address not in taken:
