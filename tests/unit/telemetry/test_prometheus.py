@@ -127,6 +127,23 @@ async def test_a_pod_scraped_on_another_port_is_found_by_namespace_and_name(
     assert 'namespace=~"edge",pod=~"chat\\\\-0"' in queries[1]
 
 
+@pytest.mark.parametrize("instance", ["10.0.0.{}:8000", "10.0.0.{}:9400", "chat-0"])
+async def test_two_policies_with_pods_of_equal_names_in_two_namespaces_do_not_mix(
+    instance: str, make_endpoint: MakeEndpoint, serve: Serve
+) -> None:
+    answer = matrix(
+        *three(instance.format(1), 3, 1, 0.5, namespace="edge", pod="chat-0"),
+        *three(instance.format(2), 8, 4, 0.9, namespace="office", pod="chat-0"),
+    )
+    for address, namespace, running in ((A, "edge", 3), (B, "office", 8)):
+        queries: list[str] = []
+        policy = [make_endpoint(address, name="chat-0", namespace=namespace)]
+        [sample], _, source = await _collect(serve, answer, policy, queries)
+        assert (sample.endpoint, sample.running_requests, source.problem) == (address, running, None)
+        others = {"edge", "office"} - {namespace}
+        assert not any(f'"{other}' in query for other in others for query in queries)
+
+
 @pytest.mark.parametrize(
     "labels",
     [
