@@ -16,6 +16,8 @@ from pointsman_operator.errors import KubernetesError
 
 MERGE_PATCH = "application/merge-patch+json"
 JSON = "application/json"
+_USER_AGENT = "pointsman-operator"
+"""Also the name under which the API server notes who manages a field."""
 _TIMEOUT_SECONDS = 15.0
 _UNAUTHORIZED = 401
 _FIRST_ERROR = 400
@@ -51,6 +53,7 @@ class KubernetesApi:
     def __init__(self, connect: Callable[[], kopf.ConnectionInfo]) -> None:
         self._connect = connect
         self._session: aiohttp.ClientSession | None = None
+        self._login = asyncio.Lock()
 
     async def get(self, path: str, **parameters: str) -> Any:
         """Read an object or a list; every method raises KubernetesError, RefusedError if there was an answer."""
@@ -108,16 +111,17 @@ class KubernetesApi:
             raise KubernetesError(f"{method} {path}: the API server cannot be asked ({reason})") from error
 
     async def _logged_in(self) -> aiohttp.ClientSession:
-        if self._session is None:
-            info = await asyncio.to_thread(self._connect)
-            self._session = aiohttp.ClientSession(
-                info.server,
-                connector=aiohttp.TCPConnector(ssl=info.as_ssl_context()),
-                timeout=aiohttp.ClientTimeout(total=_TIMEOUT_SECONDS),
-                headers=info.as_http_headers(),
-                proxy=info.proxy_url,
-            )
-        return self._session
+        async with self._login:
+            if self._session is None:
+                info = await asyncio.to_thread(self._connect)
+                self._session = aiohttp.ClientSession(
+                    info.server,
+                    connector=aiohttp.TCPConnector(ssl=info.as_ssl_context()),
+                    timeout=aiohttp.ClientTimeout(total=_TIMEOUT_SECONDS),
+                    headers={**info.as_http_headers(), "User-Agent": _USER_AGENT},
+                    proxy=info.proxy_url,
+                )
+            return self._session
 
 
 def _message(text: bytes) -> str:

@@ -29,7 +29,7 @@ class Condition(Document):
     """When the status last became what it is."""
     reason: str = Field(min_length=1, max_length=128)
     """Why, in one CamelCase word for programs."""
-    message: str = Field(default="", max_length=32_768)
+    message: str = Field(max_length=32_768)
     """Why, for people: what is wrong, where, and how to mend it."""
 
 
@@ -58,8 +58,8 @@ class ActivePolicy(Document):
 
     version: str = Field(max_length=253)
     """Version of the picker's parameters; "built-in" if it has none but those it comes with."""
-    digest: str = Field(default="", max_length=128)
-    """Digest of the exported policy; empty if nothing was exported."""
+    digest: Annotated[str, Field(max_length=128)] | None = None
+    """Digest of the exported policy; absent if nothing was exported."""
     stage: str = Field(max_length=63)
     """Active: all routers use it. Mixed: they use different versions at the moment, this is the most frequent one."""
 

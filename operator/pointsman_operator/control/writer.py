@@ -21,7 +21,7 @@ _SECONDS_PER_WRITE = 1.0
 _SECONDS_PER_FIGURE = 60.0
 """Least time from a write to one that only brings a figure up to date."""
 _PAUSE_AFTER_FAILURE_SECONDS = 5.0
-_DELETED_MEANWHILE = (404, 409, 422)
+_DELETED_MEANWHILE = (404, 409)
 """The uid in the patch is not that of the object there is: it was deleted, or made anew."""
 
 

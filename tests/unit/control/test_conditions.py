@@ -193,7 +193,14 @@ def test_a_policy_that_is_not_valid_is_never_programmed(routers: list[RouterRepo
 
 def _condition(kind: str, status: str, when: str) -> Condition:
     return Condition.model_validate(
-        {"type": kind, "status": status, "observedGeneration": 1, "lastTransitionTime": when, "reason": "Old"}
+        {
+            "type": kind,
+            "status": status,
+            "observedGeneration": 1,
+            "lastTransitionTime": when,
+            "reason": "Old",
+            "message": "",
+        }
     )
 
 
