@@ -43,6 +43,10 @@ def _container_violations(container: JsonObject, pod: JsonObject) -> Iterator[st
         yield "runAsUser"
     if effective.get("seccompProfile", {}).get("type") not in ("RuntimeDefault", "Localhost"):
         yield "seccompProfile"
+    yield from _host_violations(container, security)
+
+
+def _host_violations(container: JsonObject, security: JsonObject) -> Iterator[str]:
     capabilities = security.get("capabilities", {})
     if "ALL" not in capabilities.get("drop", []) or set(capabilities.get("add", [])) - {"NET_BIND_SERVICE"}:
         yield "capabilities"
