@@ -237,7 +237,10 @@ async def test_a_pick_is_followed_and_its_end_is_told_by_the_response(gateway: G
     (end,) = gateway.ends()
     assert (end.status, end.endpoint) == (OutcomeStatus.COMPLETED, gateway.experts[name].address)
     assert end.output_tokens == 11
-    assert gateway.core.value("ext_proc_streams_total", mode="FULL_DUPLEX_STREAMED", result="ok") > 0
+    value = gateway.core.value
+    await eventually(
+        lambda: value("ext_proc_streams_total", mode="FULL_DUPLEX_STREAMED", result="ok") > 0, "no stream ended well"
+    )
 
 
 @pytest.mark.parametrize("size", [100, 70_000, 3_000_000])
