@@ -3,9 +3,8 @@
 import json
 import sys
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated
 
-import grpc
 import typer
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
@@ -15,9 +14,16 @@ from rich.markup import escape
 from rich.table import Table
 
 from pointsman.routing.v1 import routing_pb2 as pb
-from pointsman.routing.v1 import routing_pb2_grpc
+from pointsman_operator.cli.ask import Where, routers
+from pointsman_operator.errors import UsageError
 
 Target = Annotated[str, typer.Option(envvar="POINTSMAN_TARGET", help="The router's gRPC address.")]
+Namespace = Annotated[
+    str,
+    typer.Option("--namespace", "-n", help="Ask the routers of a cluster, by the kubeconfig: the policy's namespace."),
+]
+RouterNamespace = Annotated[str, typer.Option(help="With --namespace: the routers' namespace; default: any.")]
+Context = Annotated[str, typer.Option(help="With --namespace: the kubeconfig's context; default: its current one.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the response as JSON.")]
 Model = Annotated[str, typer.Option(help='What a client puts in "model".')]
 
@@ -27,7 +33,13 @@ _MISSING = "-"
 
 
 def route(
-    prompt: Annotated[str, typer.Argument(help="The prompt; '-' reads it from standard input.")] = "",
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[POLICY] [PROMPT]",
+            help="The RouterPolicy, with --namespace only; the prompt, where '-' reads it from standard input.",
+        ),
+    ] = None,
     model: Model = "auto",
     prompt_tokens: Annotated[int, typer.Option(min=0, help="Tokens in the prompt; 0 = estimate.")] = 0,
     max_tokens: Annotated[int, typer.Option(min=0, help="Most tokens of the answer; 0 = no limit.")] = 0,
@@ -36,6 +48,9 @@ def route(
     ntpot_ms: Annotated[float | None, typer.Option(min=0, help="Whole time divided by tokens.")] = None,
     priority: Annotated[int, typer.Option(min=-1000, max=1000, help="Below 0 may be shed first.")] = 0,
     target: Target = _DEFAULT_TARGET,
+    namespace: Namespace = "",
+    router_namespace: RouterNamespace = "",
+    context: Context = "",
     as_json: Json = False,
 ) -> None:
     """Ask for one decision, without sending the request anywhere (the decision expires by itself)."""
@@ -43,18 +58,17 @@ def route(
     for name, value in (("ttft_seconds", ttft_ms), ("tpot_seconds", tpot_ms), ("ntpot_seconds", ntpot_ms)):
         if value is not None:
             setattr(objectives, name, value / 1e3)
-    with grpc.insecure_channel(target) as channel:
-        response = _stub(channel).Route(
-            pb.RouteRequest(
-                model=model,
-                prompt=sys.stdin.read() if prompt == "-" else prompt,
-                prompt_token_count=prompt_tokens,
-                max_output_token_count=max_tokens,
-                objectives=objectives,
-                priority=priority,
-            ),
-            timeout=_TIMEOUT_SECONDS,
+    policy, prompt = _policy_and_prompt(words or [], in_cluster=bool(namespace), model=model)
+    with routers(Where(target, namespace, router_namespace, context)) as some:
+        request = pb.RouteRequest(
+            model=some.model(policy, model),
+            prompt=sys.stdin.read() if prompt == "-" else prompt,
+            prompt_token_count=prompt_tokens,
+            max_output_token_count=max_tokens,
+            objectives=objectives,
+            priority=priority,
         )
+        response: pb.RouteResponse = some.ask(lambda stub: stub.Route(request, timeout=_TIMEOUT_SECONDS))
     if as_json:
         _print_json(response)
         return
@@ -62,13 +76,23 @@ def route(
     console.print(f"Decision [bold]{response.decision_id}[/] by {_picker(response)} under policy {response.policy}")
     console.print(response.reason, highlight=False, markup=False)
     console.print(_candidates(response.endpoints, "In order of preference"))
-    console.print(f"More: pointsman explain {response.decision_id}", style="dim")
+    place = f" -n {namespace}" if namespace else ""
+    console.print(f"More: pointsman explain{place} {response.decision_id}", style="dim")
 
 
-def experts(model: Model = "auto", target: Target = _DEFAULT_TARGET, as_json: Json = False) -> None:
+def experts(
+    policy: Annotated[str, typer.Argument(help="The RouterPolicy; not needed where there is one only.")] = "",
+    model: Model = "auto",
+    target: Target = _DEFAULT_TARGET,
+    namespace: Namespace = "",
+    router_namespace: RouterNamespace = "",
+    context: Context = "",
+    as_json: Json = False,
+) -> None:
     """Show a policy's experts and what the router believes of them now."""
-    with grpc.insecure_channel(target) as channel:
-        response = _stub(channel).ListExperts(pb.ListExpertsRequest(model=model), timeout=_TIMEOUT_SECONDS)
+    with routers(Where(target, namespace, router_namespace, context)) as some:
+        request = pb.ListExpertsRequest(model=some.model(policy, model))
+        response: pb.ListExpertsResponse = some.ask(lambda stub: stub.ListExperts(request, timeout=_TIMEOUT_SECONDS))
     if as_json:
         _print_json(response)
         return
@@ -95,13 +119,24 @@ def experts(model: Model = "auto", target: Target = _DEFAULT_TARGET, as_json: Js
 
 
 def explain(
-    decision_id: Annotated[str, typer.Argument(help="As in a response, or in Envoy's access log.")],
+    words: Annotated[
+        list[str],
+        typer.Argument(metavar="[POLICY] DECISION_ID", help="As in a response, or in Envoy's access log."),
+    ],
     target: Target = _DEFAULT_TARGET,
+    namespace: Namespace = "",
+    router_namespace: RouterNamespace = "",
+    context: Context = "",
     as_json: Json = False,
 ) -> None:
     """Show why a recent decision went where it did: every candidate's predictions and score."""
-    with grpc.insecure_channel(target) as channel:
-        response = _stub(channel).GetDecision(pb.GetDecisionRequest(decision_id=decision_id), timeout=_TIMEOUT_SECONDS)
+    if len(words) > 2 or (len(words) == 2 and not namespace):
+        raise UsageError("give one decision id; a RouterPolicy may stand before it with --namespace only")
+    request = pb.GetDecisionRequest(decision_id=words[-1])
+    with routers(Where(target, namespace, router_namespace, context)) as some:
+        response: pb.GetDecisionResponse = some.ask(
+            lambda stub: stub.GetDecision(request, timeout=_TIMEOUT_SECONDS), until_known=True
+        )
     if as_json:
         _print_json(response)
         return
@@ -128,8 +163,14 @@ def explain(
         console.print(_outcome(response.outcome), highlight=False)
 
 
-def _stub(channel: grpc.Channel) -> Any:
-    return routing_pb2_grpc.RoutingServiceStub(channel)  # type: ignore[no-untyped-call]
+def _policy_and_prompt(words: Sequence[str], *, in_cluster: bool, model: str) -> tuple[str, str]:
+    """Return what the command's words are: in a cluster the policy goes first, unless --model names it."""
+    names_policy = in_cluster and model == "auto"
+    if len(words) > (2 if names_policy else 1):
+        raise UsageError("give the prompt as one argument, in quotes; a RouterPolicy before it with --namespace only")
+    if names_policy:
+        return (words[0] if words else ""), (words[1] if len(words) == 2 else "")
+    return "", (words[0] if words else "")
 
 
 def _picker(response: pb.RouteResponse | pb.GetDecisionResponse) -> str:
@@ -147,7 +188,7 @@ def _outcome(outcome: pb.ReportOutcomeRequest) -> str:
     return f"Outcome: {status}{served}, tokens {tokens}, duration {duration}, TTFT {ttft}"
 
 
-def _candidates(candidates: "list[pb.Candidate]", title: str) -> Table:
+def _candidates(candidates: Sequence[pb.Candidate], title: str) -> Table:
     excluded = ("Excluded",) if any(one.exclusion for one in candidates) else ()
     columns = ("Score", "Quality", "P(met)", "TTFT ms", "NTPOT ms", "Tokens", "Impact", *excluded)
     table = _table(title, ("Expert", "Endpoint"), columns)

@@ -5,7 +5,6 @@ import contextlib
 import itertools
 from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import kopf
@@ -13,13 +12,13 @@ import pytest
 import yaml
 from tests.cluster.cluster import Cluster
 from tests.cluster.objects import Document, RefusedError
+from tests.integration.kubernetes.accounts import ROOT
 from tests.integration.stack.processes import eventually
 from tests.unit.discovery import manifests
 
 from pointsman_operator.discovery.kubernetes import KubernetesDiscovery
 from pointsman_policy.pickers.registry import PICKERS
 
-ROOT = Path(__file__).parents[3]
 CRDS = "apiextensions.k8s.io/v1/customresourcedefinitions"
 POLICIES = "pointsman.io/v1alpha1/routerpolicies"
 POOLS = "inference.networking.k8s.io/v1/inferencepools"

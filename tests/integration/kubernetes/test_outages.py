@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import kopf
@@ -11,7 +10,8 @@ import pytest
 import yaml
 from tests.cluster.cluster import Cluster
 from tests.cluster.objects import Document
-from tests.integration.kubernetes.conftest import CRDS, ROOT, Connect, Found, Place, following
+from tests.integration.kubernetes.accounts import NAME, ROOT, create_account
+from tests.integration.kubernetes.conftest import CRDS, Connect, Found, Place, following
 
 
 class Wire:
@@ -172,37 +172,9 @@ def _crd(cluster: Cluster, document: Document) -> Document:
     return {} if found is None else dict(found["metadata"])
 
 
-def account(cluster: Cluster, without: str = "") -> Callable[[str], Path]:
-    """Make the router's account as manifests/rbac says, or with one right less; returns how to get its kubeconfig."""
-
-    def make(namespace: str) -> Path:
-        for document in yaml.safe_load_all((ROOT / "manifests/rbac/router.yaml").read_text()):
-            _place(document, namespace)
-            if document["kind"] == "ClusterRole":
-                document["rules"] = [rule for rule in document["rules"] if without not in rule["resources"]]
-            resource = {
-                "ServiceAccount": "serviceaccounts",
-                "ClusterRole": "rbac.authorization.k8s.io/v1/clusterroles",
-                "ClusterRoleBinding": "rbac.authorization.k8s.io/v1/clusterrolebindings",
-            }[document["kind"]]
-            inside = namespace if document["kind"] == "ServiceAccount" else None
-            cluster.objects.create(resource, document, inside)
-        return cluster.service_account_kubeconfig(namespace, "pointsman-router")
-
-    return make
-
-
-def _place(document: Document, namespace: str) -> None:
-    if document["kind"] == "ServiceAccount":
-        document["metadata"]["namespace"] = namespace
-        return
-    document["metadata"]["name"] += f"-{namespace}"
-    if document["kind"] == "ClusterRoleBinding":
-        document["roleRef"]["name"] += f"-{namespace}"
-        document["subjects"][0]["namespace"] = namespace
-
-
-def as_account(kubeconfig: Path) -> Connect:
+def as_account(cluster: Cluster, namespace: str, without: str = "") -> Connect:
+    create_account(cluster, namespace, without)
+    kubeconfig = cluster.service_account_kubeconfig(namespace, NAME)
     document = yaml.safe_load(kubeconfig.read_text())
     user, server = document["users"][0]["user"], document["clusters"][0]["cluster"]
     return lambda: kopf.ConnectionInfo(
@@ -219,7 +191,7 @@ async def test_the_rights_in_manifests_are_enough_everywhere(
     pools_crd()
     place.policy()
     place.pod("a", node=nodes({"pointsman.io/gpu": "L4"}))
-    connect = as_account(account(cluster)(place.namespace))
+    connect = as_account(cluster, place.namespace)
     async with following(connect) as found:
         await found.until(lambda: found.experts(f"{place.namespace}/chat") == ["a"], "the expert")
         assert found.discovery.endpoints()[0].expert.gpu == "L4"
@@ -232,14 +204,14 @@ async def test_without_the_right_to_see_nodes_gpus_are_unknown_and_routing_works
 ) -> None:
     place.policy()
     place.pod("a", node=nodes({"pointsman.io/gpu": "L4"}))
-    connect = as_account(account(cluster, without="nodes")(place.namespace))
+    connect = as_account(cluster, place.namespace, without="nodes")
     async with following(connect, [place.namespace]) as found:
         await found.until(lambda: found.experts(f"{place.namespace}/chat") == ["a"], "the expert")
         assert found.discovery.endpoints()[0].expert.gpu == ""
 
 
 async def test_without_the_right_to_see_pods_the_router_says_so(place: Place, cluster: Cluster) -> None:
-    connect = as_account(account(cluster, without="pods")(place.namespace))
+    connect = as_account(cluster, place.namespace, without="pods")
     async with following(connect, [place.namespace]) as found:
         await found.until(lambda: "may not list pods" in found.discovery.not_ready, "the problem")
         assert "manifests/rbac/router.yaml" in found.discovery.not_ready

@@ -98,3 +98,26 @@ def test_without_a_router_it_says_how_to_start_one(run: Run) -> None:
     result = run("route", "x", "--target", "127.0.0.1:1")
     assert result.code == 1
     assert "start one with `pointsman router`" in result.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (("route", "chat", "Where to?"), "give the prompt as one argument"),
+        (("route", "-n", "edge", "chat", "Where", "to?"), "give the prompt as one argument"),
+        (("explain", "chat", "id"), "a RouterPolicy may stand before it with --namespace only"),
+        (("experts", "edge/chat", "--model", "m"), "name either a RouterPolicy or --model, not both"),
+        (("router",), "give --policy and --experts, or --kubernetes"),
+        (("router", "--kubernetes", "--policy", "x.yaml"), "leave out --policy and --experts"),
+        (("router", "--policy", "p", "--experts", "e", "--namespace", "n"), "go with --kubernetes only"),
+        (("router", "--kubernetes", "--tls-certificate", "x"), "TLS needs both"),
+    ],
+)
+def test_arguments_that_do_not_go_together_are_refused(run: Run, arguments: tuple[str, ...], problem: str) -> None:
+    result = run(*arguments)
+    assert result.code == 2
+    assert problem in result.err
+
+
+def test_experts_may_be_asked_for_by_the_key_of_their_policy(run: Run, target: str) -> None:
+    assert "policy edge/chat" in run("experts", "edge/chat", "--target", target).out
