@@ -6,6 +6,7 @@ import pkgutil
 import re
 import shlex
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from prometheus_client import CollectorRegistry
 
 from pointsman_operator.cli.main import app
 from pointsman_operator.conformance.table import markdown
+from pointsman_operator.control.metrics import OperatorMetrics
+from pointsman_operator.control.status_document import Condition, Status
 from pointsman_operator.decision import ExpertView, OutcomeStatus
 from pointsman_operator.discovery.endpoint import Endpoint
 from pointsman_operator.metrics import LATENCY_HELP, Metrics, TelemetryCount
@@ -94,9 +97,10 @@ def _metrics_page() -> str:
 
 
 def _exported() -> Iterator[tuple[str, tuple[str, tuple[str, ...]]]]:
-    metrics = Metrics(CollectorRegistry())
+    metrics, operator = Metrics(CollectorRegistry()), OperatorMetrics(CollectorRegistry())
     _exercise(metrics)
-    for family in metrics.registry.collect():
+    _exercise_operator(operator)
+    for family in chain(metrics.registry.collect(), operator.registry.collect()):
         labels = {
             name: None
             for sample in family.samples
@@ -127,6 +131,18 @@ def _exercise(metrics: Metrics) -> None:
     metrics.watch_experts(lambda: [("edge/chat", ExpertView(endpoint, True, 1.0, 2.0, 0.5, 0.5, 3))])
     metrics.watch_problems(lambda: Problems({"experts": "unreadable"}, {"edge/chat": ""}))
     metrics.watch_telemetry(lambda: [TelemetryCount("10.0.0.1:8000", 1, 0)])
+
+
+def _exercise_operator(metrics: OperatorMetrics) -> None:
+    condition = Condition(
+        type="Accepted", status="True", observed_generation=1, last_transition_time="", reason="Valid", message=""
+    )
+    metrics.policies([Status(observed_generation=1, conditions=(condition,))])
+    metrics.active(active=True)
+    metrics.status_written("stored")
+    metrics.router_polled("answered")
+    metrics.reviewed("allowed")
+    metrics.event("posted")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

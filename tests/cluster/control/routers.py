@@ -51,7 +51,7 @@ class Router(routing_pb2_grpc.RoutingServiceServicer):
     def _state(self, policy: Mapping[str, Any]) -> routing_pb2.PolicyState:
         metadata = policy["metadata"]
         key = f"{metadata['namespace']}/{metadata['name']}"
-        values = {
+        values: dict[str, Any] = {
             "policy": key,
             "uid": metadata["uid"],
             "generation": metadata["generation"],
@@ -61,7 +61,7 @@ class Router(routing_pb2_grpc.RoutingServiceServicer):
             "expert_count": 2,
             "fresh_expert_count": 2,
         }
-        return routing_pb2.PolicyState(**values | self.states.get(key, {}))  # type: ignore[arg-type]
+        return routing_pb2.PolicyState(**values | dict(self.states.get(key, {})))
 
     def set_ready(self, *, ready: bool) -> None:
         set_ready(self._cluster, self._namespace, self.name, ready=ready)

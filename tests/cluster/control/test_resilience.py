@@ -3,7 +3,6 @@
 import signal
 import time
 from collections.abc import Callable
-from contextlib import closing
 
 import psutil
 from tests.cluster.cluster import Cluster
@@ -11,7 +10,6 @@ from tests.cluster.control.operators import Operator
 from tests.cluster.control.pods import add_pod, set_ready
 from tests.cluster.control.policies import EXPERT, Policies, wait_for
 from tests.cluster.control.routers import Router
-from tests.cluster.objects import Objects
 
 ANNOTATIONS = {"pointsman.io/model": "llama"}
 STORED = 'pointsman_operator_status_writes_total{result="stored"}'
@@ -31,12 +29,10 @@ def test_fifty_flapping_pods_cost_about_one_write_a_second(
     settled = wait_for(_version_twice(policies), lambda two: two[0] == two[1], "the status does not settle")[0]
     before, began = running.metric(STORED), time.monotonic()
     flips = 0
-    with closing(Objects(cluster.url, cluster.ca, cluster.token)) as objects:
-        cluster_of_thread = _with(cluster, objects)
-        for turn in range(4):
-            for name in pods:
-                set_ready(cluster_of_thread, policies.namespace, name, ready=turn % 2 == 1)
-                flips += 1
+    for turn in range(4):
+        for name in pods:
+            set_ready(cluster, policies.namespace, name, ready=turn % 2 == 1)
+            flips += 1
     seconds = time.monotonic() - began
     wait_for(policies.get, lambda one: one["status"]["experts"]["summary"] == "50/50", "the last state is not stored")
     writes = running.metric(STORED) - before
@@ -47,11 +43,6 @@ def test_fifty_flapping_pods_cost_about_one_write_a_second(
     assert len(events) <= 20
     settled, again = wait_for(_version_twice(policies), lambda two: two[0] == two[1], "the status does not settle")
     assert settled == again
-
-
-class _with:  # noqa: N801 - stands in for a cluster
-    def __init__(self, cluster: Cluster, objects: Objects) -> None:
-        self.objects = objects
 
 
 def _version_twice(policies: Policies) -> Callable[[], tuple[str, str]]:

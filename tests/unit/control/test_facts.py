@@ -5,10 +5,9 @@ from typing import Any
 import pytest
 from tests.unit.control.subjects import PICKERS, manifest
 
-from pointsman_operator.control import facts as module
 from pointsman_operator.control.facts import Facts
 from pointsman_operator.discovery.catalogue import Objects, PolicyObject, read_policy_object
-from pointsman_operator.discovery.pods import Pod
+from pointsman_operator.discovery.pods import Pod, discover
 
 
 def _policy(name: str, created: str, **changes: Any) -> PolicyObject:
@@ -59,14 +58,12 @@ def test_subjects_have_experts_and_the_older_policy_has_the_name() -> None:
 
 
 def test_what_breaks_the_search_for_one_policy_harms_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    discover = module.discover
-
     def breaks(policy: Any, *rest: Any) -> Any:
         if policy.metadata.name == "bad":
             raise RuntimeError("boom")
         return discover(policy, *rest)
 
-    monkeypatch.setattr(module, "discover", breaks)
+    monkeypatch.setattr("pointsman_operator.control.facts.discover", breaks)
     facts = Facts(PICKERS)
     facts.take(Objects([_policy("bad", "1"), _policy("good", "2", spec__modelName="other")], [_pod("a")]))
     bad, good = facts.subjects()
