@@ -98,7 +98,12 @@ class Configuration:
         )
 
     def _announce(self) -> None:
-        if self._envoy is not None:
+        if self._envoy is None:
+            return
+        if self._discovery.not_ready:
+            # A router that starts while the API server is away must not take from Envoy the experts that it knows.
+            self._envoy.prepare()
+        else:
             self._envoy.announce(self._discovery.endpoints())
 
     def _configure(self) -> None:

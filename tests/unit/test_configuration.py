@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 import yaml
-from tests.unit.routing import Clock, Core, policy
+from tests.unit.routing import Clock, Core, endpoint, policy
 
 from pointsman_operator.configuration import Configuration
 from pointsman_operator.discovery.endpoint import Endpoint
 from pointsman_operator.discovery.file import ExpertFile, FileDiscovery, PolicyFile
+from pointsman_operator.discovery.store import KnownPolicy
 from pointsman_operator.routerpolicy import RouterPolicy, Telemetry
 from pointsman_operator.serving.envoy_endpoints import SETTLE_SECONDS, EnvoyEndpoints
 from pointsman_operator.telemetry.pollers import Pollers
@@ -166,3 +167,52 @@ async def test_a_report_says_why_a_change_is_not_in_effect(files: Files) -> None
     files.write_experts("a", "b", profiles="missing.csv")
     await files.eventually(lambda: bool(files.configuration.reports()[0].problem))
     assert "missing.csv" in files.configuration.reports()[0].problem
+
+
+class LateDiscovery:
+    """Discovery that has not found anything yet."""
+
+    profiles = None
+
+    def __init__(self) -> None:
+        self.not_ready = "the cluster has not been read yet"
+        self.found: tuple[Endpoint, ...] = ()
+        self.callbacks: list[Callable[[], None]] = []
+
+    def policies(self) -> tuple[KnownPolicy, ...]:
+        known = KnownPolicy("edge/chat", policy(), "5e6f", 4, "spec.picker: unknown")
+        return () if self.not_ready else (known, KnownPolicy("edge/bad", None, "7a8b", 1, "spec: missing"))
+
+    def endpoints(self) -> tuple[Endpoint, ...]:
+        return self.found
+
+    def problems(self) -> dict[str, str]:
+        return {"policies": self.not_ready}
+
+    def subscribe(self, callback: Callable[[], None]) -> None:
+        self.callbacks.append(callback)
+
+    async def run(self) -> None:
+        await asyncio.Event().wait()
+
+
+async def test_envoy_keeps_the_experts_that_it_knows_until_discovery_has_found_some(tmp_path: Path) -> None:
+    core, discovery = Core([]), LateDiscovery()
+    file = tmp_path / "endpoints.json"
+    pollers = Pollers(SilentSource, core.router.endpoints, core.router.observe, TelemetryCounts())
+    configuration = Configuration(discovery, core.router, pollers, EnvoyEndpoints(file, Clock()))
+    configuration.start()
+    assert '"endpoints"' in file.read_text()  # Envoy can start
+    file.write_text("as it was before the router restarted")
+    configuration.complete()
+    assert file.read_text() == "as it was before the router restarted"
+    assert configuration.not_ready
+    discovery.not_ready, discovery.found = "", (endpoint("a"),)
+    discovery.callbacks[0]()
+    assert "10.0.0.1" in file.read_text()
+    assert configuration.not_ready == ""
+    assert [one.name for one in core.router.endpoints("edge/chat")] == ["a"]
+    bad, chat = configuration.reports()
+    assert (chat.uid, chat.generation, chat.problem, chat.picker) == ("5e6f", 4, "spec.picker: unknown", "Obedient")
+    assert (bad.policy, bad.generation, bad.problem, bad.picker) == ("edge/bad", 1, "spec: missing", "")
+    await pollers.close()

@@ -25,6 +25,15 @@ class EnvoyEndpoints:
         self._written: list[str] | None = None
         self._known_at: dict[str, float] = {}
 
+    def prepare(self) -> None:
+        """Write a file without experts if there is none, so that Envoy can start.
+
+        Raises:
+            DocumentError: If it cannot be written.
+        """
+        if not self._path.exists():
+            self._write([])
+
     def announce(self, endpoints: Sequence[Endpoint]) -> None:
         """Write the ready ones into the file, if that changes it.
 
@@ -34,19 +43,22 @@ class EnvoyEndpoints:
         ready = list(dict.fromkeys(endpoint.address for endpoint in endpoints if endpoint.expert.ready))
         if ready == self._written:
             return
+        self._write(ready)
+        # Until the first announcement nothing could be picked, so Envoy has time enough for that one.
+        known_at = self._clock() + (SETTLE_SECONDS if self._written is not None else 0.0)
+        self._known_at = {address: self._known_at.get(address, known_at) for address in ready}
+        self._written = ready
+
+    def _write(self, addresses: Sequence[str]) -> None:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            write_endpoints(self._path, ready)
+            write_endpoints(self._path, addresses)
         except OSError as error:
             raise DocumentError(
                 str(self._path),
                 f"Envoy's endpoints file cannot be written ({error.strerror}); make its folder writable, or name "
                 "another file with --envoy-endpoints",
             ) from error
-        # Until the first announcement nothing could be picked, so Envoy has time enough for that one.
-        known_at = self._clock() + (SETTLE_SECONDS if self._written is not None else 0.0)
-        self._known_at = {address: self._known_at.get(address, known_at) for address in ready}
-        self._written = ready
 
     def known(self, endpoints: Sequence[Endpoint]) -> tuple[Endpoint, ...]:
         """Return those that Envoy knows, or need not know because they are not ready."""
