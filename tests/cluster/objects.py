@@ -28,7 +28,7 @@ class RefusedError(RuntimeError):
 class Objects:
     """Reads and writes objects as one user."""
 
-    def __init__(self, url: str, ca: Path, token: str, timeout_seconds: float = 15.0) -> None:
+    def __init__(self, url: str, ca: Path, token: str, timeout_seconds: float = 60.0) -> None:
         self._url, self._timeout_seconds = url, timeout_seconds
         self._session = requests.Session()
         self._session.trust_env = False

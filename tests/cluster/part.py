@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 STOP_SECONDS = 20.0
-POLL_SECONDS = 0.05
+POLL_SECONDS = 0.1
+START_SECONDS = 400.0
+"""An API server is up after 5 s, but has 8 s of work to do, and the machine may be busy."""
 DIES_WITH_ITS_PARENT = ("setpriv", "--pdeathsig", "KILL", "--")
 """Prefix of commands: however this process ends, what it started does not outlive it."""
 
@@ -41,7 +43,7 @@ class Part:
             raise PartFailedError(message)
         return self._process.pid
 
-    def start(self, seconds: float = 120.0) -> None:
+    def start(self, seconds: float = START_SECONDS) -> None:
         """Start it and return when it serves."""
         self.launch()
         self.wait_until_ready(seconds)
@@ -53,7 +55,7 @@ class Part:
                 command = [*DIES_WITH_ITS_PARENT, *self.command]
                 self._process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, cwd=self.folder)
 
-    def wait_until_ready(self, seconds: float = 120.0) -> None:
+    def wait_until_ready(self, seconds: float = START_SECONDS) -> None:
         """Return when it serves.
 
         Raises:

@@ -15,7 +15,7 @@ Document = dict[str, Any]
 
 STRATEGIC_PATCH = "application/strategic-merge-patch+json"
 MERGE_PATCH = "application/merge-patch+json"
-CALL_SECONDS = 15.0
+CALL_SECONDS = 30.0
 WATCH_SECONDS = 300
 
 

@@ -200,7 +200,7 @@ class Container:
             watching.cancel()
 
     def _check(self, probe: Document) -> probes.Check:
-        return lambda: self._act(probe, float(probe.get("timeoutSeconds", 1)))
+        return lambda: self._act(probe, max(float(probe.get("timeoutSeconds", 1)), probes.LEAST_TIMEOUT_SECONDS))
 
     async def _act(self, action: Document, seconds: float) -> str | None:
         assert self._command is not None

@@ -11,6 +11,8 @@ from tests.cluster.kubelet.process import Command, StartError, run_to_end
 
 FIRST_READY_PERIOD_SECONDS = 0.5
 """Until a container was ready once, readiness is asked this often at least, so that nobody waits for a long period."""
+LEAST_TIMEOUT_SECONDS = 5.0
+"""Shorter timeouts count as this: a whole cluster shares the cores of one machine."""
 GRACE_SECONDS = 30.0
 
 Check = Callable[[], Awaitable[str | None]]
