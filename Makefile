@@ -53,9 +53,10 @@ bench: setup  ## Measure what docs/benchmarks.md quotes.
 protos: setup  ## Write the Python stubs beside the protos.
 	PYTHON=$(CURDIR)/$(BIN)/python proto/generate.sh
 
-manifests: setup  ## Write the CRD and the field reference from the models.
+manifests: setup  ## Write the CRD, the field reference and the manifests from models and chart.
 	$(BIN)/python -m pointsman_operator.control.crd manifests/crd/routerpolicies.pointsman.io.yaml
-	cp manifests/crd/*.yaml charts/pointsman/files/crds/
+	cp manifests/crd/routerpolicies.pointsman.io.yaml charts/pointsman/files/crds/
+	$(BIN)/python manifests/generate.py
 	$(BIN)/python -m pointsman_operator.control.reference docs/routerpolicy.md
 
 clean:  ## Remove the virtual environment and everything generated.
