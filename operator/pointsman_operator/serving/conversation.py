@@ -19,6 +19,10 @@ class Conversation(Protocol):
     def finished(self) -> bool:
         """Whether the router has said all that it will say, so that the stream can be closed."""
 
+    @property
+    def complete(self) -> bool:
+        """Whether all is said, and nothing rests on the gateway having got the last of it."""
+
     def receive(self, message: pb.ProcessingRequest) -> Responses:
         """Return the answers to a message, possibly none.
 

@@ -116,8 +116,10 @@ class ProcessStream:
 
     def closed(self, *, delivered: bool) -> None:
         """Take the end of the stream, once; `delivered`: it finished and every answer was sent."""
+        complete = delivered
         if self._conversation:
+            complete |= self._conversation.complete
             self._conversation.closed(delivered=delivered)
         self._processor.open_streams -= 1
-        result = self._result or ("ok" if delivered else "abandoned")
+        result = self._result or ("ok" if complete else "abandoned")
         self._processor.destinations.metrics.stream_closed(self._mode, result)

@@ -48,6 +48,11 @@ class FullDuplex:
             "response_trailers": self._response_trailers,
         }
 
+    @property
+    def complete(self) -> bool:
+        """Whether the request was refused or its answer has ended; a gateway may reset the stream once it knows."""
+        return self.finished
+
     def receive(self, message: pb.ProcessingRequest) -> Responses:
         """Return the answers to a message, possibly none. Raises: MalformedStreamError."""
         kind = message.WhichOneof("request")

@@ -32,6 +32,11 @@ class PickOnce:
         self._head: messages.RequestHead | None = None
         self._decision_id = ""
 
+    @property
+    def complete(self) -> bool:
+        """Whether there is no decision that a gateway which never got it would leave open."""
+        return self.finished and not self._decision_id
+
     def receive(self, message: pb.ProcessingRequest) -> Responses:
         """Return the answer to the headers, then to the body. Raises: MalformedStreamError."""
         expected = "request_headers" if self._head is None else "request_body"

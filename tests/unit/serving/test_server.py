@@ -11,6 +11,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from tests.unit.serving.conftest import (
     FakeRouting,
+    ManualClock,
     chat,
     converse,
     eventually,
@@ -28,6 +29,7 @@ from pointsman.envoy.v3 import external_processor_pb2 as pb
 from pointsman_operator.decision import OutcomeStatus, RouteQuery
 from pointsman_operator.metrics import Metrics
 from pointsman_operator.serving.destinations import Destinations
+from pointsman_operator.serving.ext_proc import ExternalProcessor
 from pointsman_operator.serving.server import RouterServer, ServerSettings
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -120,6 +122,39 @@ async def test_an_out_of_order_stream_is_an_invalid_argument(running: Running, m
     assert "request_headers must come first" in (raised.value.details() or "")
     await eventually(lambda: streams(metrics, "FULL_DUPLEX_STREAMED", "malformed") == 1)
     assert metrics.registry.get_sample_value("pointsman_ext_proc_streams_open") == 0
+
+
+@pytest.mark.parametrize(
+    ("messages", "result"),
+    [
+        ([request_headers(), request_body(chat()), response_headers(end_of_stream=True)], "ok"),
+        ([request_headers(), request_body(chat(model="nobody"))], "ok"),
+        ([request_headers(), request_body(chat()), response_headers()], "abandoned"),
+        ([request_headers(), request_body(chat())], "abandoned"),
+        ([request_headers()], "abandoned"),
+    ],
+    ids=["answered", "refused", "in the answer", "picked", "asking"],
+)
+async def test_a_gateway_that_resets_a_stream_abandons_it_only_before_its_end(
+    destinations: Destinations, metrics: Metrics, messages: list[pb.ProcessingRequest], result: str
+) -> None:
+    stream = ExternalProcessor(destinations, ManualClock()).open()
+    for message in messages:
+        stream.receive(message.SerializeToString())
+    stream.closed(delivered=False)
+    assert streams(metrics, "FULL_DUPLEX_STREAMED", result) == 1
+
+
+@pytest.mark.parametrize(("model", "result"), [("edge-chat", "abandoned"), ("nobody", "ok")])
+async def test_a_pick_that_was_not_delivered_is_abandoned_a_refusal_is_not(
+    destinations: Destinations, routing: FakeRouting, metrics: Metrics, model: str, result: str
+) -> None:
+    stream = ExternalProcessor(destinations, ManualClock()).open()
+    for message in (request_headers(mode="BUFFERED"), request_body(chat(model=model))):
+        stream.receive(message.SerializeToString())
+    stream.closed(delivered=False)
+    assert streams(metrics, "BUFFERED", result) == 1
+    assert not routing.open
 
 
 async def test_bytes_that_are_no_message_are_an_invalid_argument(running: Running) -> None:
