@@ -5,7 +5,7 @@ import logging
 import math
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,10 +23,11 @@ from pointsman_operator.decision import (
 )
 from pointsman_operator.discovery.endpoint import Endpoint
 from pointsman_operator.discovery.store import matching
-from pointsman_operator.errors import NoExpertError, ShedError, UnknownDecisionError, UnknownModelError
+from pointsman_operator.errors import NoExpertError, ShedError, UnknownDecisionError
 from pointsman_operator.metrics import Metrics
 from pointsman_operator.picking import AnyPicker, Chosen, PickerChain
-from pointsman_operator.routerpolicy import RESERVED_MODEL_NAME, RouterPolicy
+from pointsman_operator.routerpolicy import RouterPolicy
+from pointsman_operator.routes import Route, Routes, Score
 from pointsman_operator.state.in_flight import InFlight
 from pointsman_operator.state.policy_view import PolicyView
 from pointsman_operator.telemetry.sample import LoadSample
@@ -43,24 +44,6 @@ _MOST_ENDPOINTS = 4
 """Endpoints listed in a decision: the pick and those to try when it fails."""
 _RECENT_DECISIONS = 4_096
 _UNIFORMS = 1_024
-
-
-@dataclass(slots=True)
-class _Route:
-    """One policy as it is now."""
-
-    policy: RouterPolicy
-    chain: PickerChain
-    view: PolicyView
-    score: "_Score"
-
-
-@dataclass(slots=True)
-class _Score:
-    """How a policy's requests went since the router started."""
-
-    judged: int = 0
-    met: int = 0
 
 
 class Router:
@@ -95,11 +78,10 @@ class Router:
         self._predictor = predictor
         self._at_prior: dict[str, tuple[str, ...]] = {}
         self._in_flight = InFlight()
-        self._routes: dict[str, _Route] = {}
-        self._by_key: dict[str, _Route] = {}
+        self._routes = Routes(())
         self._arrivals: dict[str, npt.NDArray[np.void]] = {}
         self._chains: dict[str, tuple[RouterPolicy, PickerChain]] = {}
-        self._scores: dict[str, _Score] = {}
+        self._scores: dict[str, Score] = {}
         self._open: OrderedDict[str, Trace] = OrderedDict()
         self._by_slot: dict[int, str] = {}
         self._recent: OrderedDict[str, Trace] = OrderedDict()
@@ -123,20 +105,19 @@ class Router:
         if self._predictor is not None:
             endpoints = [replace(one, expert=with_fitted_means(one.expert, self._predictor)) for one in endpoints]
         self._in_flight.set_experts(endpoints, profiles)
-        routes: dict[str, _Route] = {}
-        by_key = {}
+        routes = []
         for policy in policies:
             arrivals = self._arrivals.setdefault(policy.key, new_arrivals())
             view = PolicyView(policy, matching(endpoints, policy), self._in_flight, arrivals, self._predictor)
             if view.at_prior and view.at_prior != self._at_prior.get(policy.key):
                 _LOGGER.info("Policy %s: %s not fitted, at the experts' priors", policy.key, ", ".join(view.at_prior))
             self._at_prior[policy.key] = view.at_prior
-            score = self._scores.setdefault(policy.key, _Score())
-            by_key[policy.key] = route = _Route(policy, self._chain(policy), view, score)
-            routes.setdefault(policy.spec.model_name, route)
-        self._routes, self._by_key = routes, by_key
+            score = self._scores.setdefault(policy.key, Score())
+            version = self._pickers[policy.spec.picker.name].version
+            routes.append(Route(policy, self._chain(policy), view, score, version))
+        self._routes = Routes(routes)
         for known in (self._arrivals, self._chains, self._at_prior, self._scores):
-            for key in known.keys() - self._by_key.keys():
+            for key in known.keys() - self._routes.by_key.keys():
                 del known[key]
 
     def _chain(self, policy: RouterPolicy) -> PickerChain:
@@ -162,7 +143,7 @@ class Router:
             ShedError: If admission dropped the request.
         """
         now = self._clock()
-        route = self._find(query.model)
+        route = self._routes.find(query.model)
         policy = route.policy.key
         state = route.view.assemble(query, now)
         if not route.view.allowed_count:
@@ -218,38 +199,16 @@ class Router:
         Raises:
             UnknownModelError: If there is none.
         """
-        route = self._find(model)
+        route = self._routes.find(model)
         return route.policy.key, self._in_flight.views(route.view.endpoints, self._clock())
 
     def models(self) -> tuple[str, ...]:
         """Return the model names that clients may use: those of the policies, or a policy's key if another has its."""
-        taken = [key for key, route in self._by_key.items() if not self._has_its_name(route)]
-        return (*self._routes, *taken)
-
-    def _has_its_name(self, route: _Route) -> bool:
-        return self._routes[route.policy.spec.model_name] is route
+        return self._routes.models()
 
     def reports(self) -> tuple[PolicyReport, ...]:
         """Return what is known of each policy by routing alone, by key."""
-        now = self._clock()
-        return tuple(self._report(self._by_key[key], now) for key in sorted(self._by_key))
-
-    def _report(self, route: _Route, now: float) -> PolicyReport:
-        spec = route.policy.spec
-        views = [view for view in self._in_flight.views(route.view.endpoints, now) if view.ready]
-        ages = [view.telemetry_age_seconds for view in views if view.telemetry_age_seconds is not None]
-        return PolicyReport(
-            policy=route.policy.key,
-            model_name=spec.model_name if self._has_its_name(route) else "",
-            picker=spec.picker.name,
-            policy_version=self._pickers[spec.picker.name].version,
-            experts=len(route.view.endpoints),
-            ready_experts=len(views),
-            fresh_experts=sum(age < spec.telemetry.stale_after_milliseconds / 1e3 for age in ages),
-            oldest_telemetry_age_seconds=max(ages, default=None),
-            judged_requests=route.score.judged,
-            met_requests=route.score.met,
-        )
+        return self._routes.reports(self._in_flight, self._clock())
 
     def observe(self, samples: Iterable[LoadSample]) -> None:
         """Take load samples; decisions whose request an expert verifiably no longer has are closed."""
@@ -261,21 +220,12 @@ class Router:
     def expire(self) -> None:
         """Let go of what is too old: silent decisions and stale load samples; call this about every second."""
         now = self._clock()
-        self._in_flight.forget_samples(self._believed_until(), now)
+        self._in_flight.forget_samples(self._routes.believed_seconds(), now)
         while self._open:
             trace = next(iter(self._open.values()))
             if now - trace.heard_at < self._expiry_seconds:
                 return
             self._expire(trace, now)
-
-    def _believed_until(self) -> dict[int, float]:
-        """Return how old each expert's sample may be, seconds: of several policies, the most patient one says."""
-        ages: dict[int, float] = {}
-        for route in self._by_key.values():
-            stale_after = route.policy.spec.telemetry.stale_after_milliseconds / 1e3
-            for row in route.view.rows.tolist():
-                ages[row] = max(ages.get(row, 0.0), stale_after)
-        return ages
 
     def open_decisions(self) -> int:
         """Return the number of decisions whose end is not known yet."""
@@ -286,44 +236,25 @@ class Router:
         now = self._clock()
         return [
             (route.policy.key, view)
-            for route in self._by_key.values()
+            for route in self._routes.by_key.values()
             for view in self._in_flight.views(route.view.endpoints, now)
         ]
 
     def endpoints(self, key: str) -> tuple[Endpoint, ...]:
         """Return the experts that the policy with this key ("namespace/name") selects; none if it is gone."""
-        route = self._by_key.get(key)
+        route = self._routes.by_key.get(key)
         return route.view.endpoints if route else ()
 
     def not_ready(self) -> str:
         """Say why the router cannot serve; empty if it can."""
-        if not self._routes:
-            return "no RouterPolicy is configured"
-        idle = [
-            route.policy.key
-            for route in self._by_key.values()
-            if not any(endpoint.expert.ready for endpoint in route.view.endpoints)
-        ]
-        return f"no expert is ready for {', '.join(idle)}" if len(idle) == len(self._by_key) else ""
-
-    def _find(self, model: str) -> _Route:
-        # A key is exact, so that no policy can take another's requests by a model name that looks like its key.
-        route = self._by_key.get(model) or self._routes.get(model)
-        if route is None and model in ("", RESERVED_MODEL_NAME) and len(self._by_key) == 1:
-            route = next(iter(self._by_key.values()))
-        if route is None:
-            known = ", ".join(sorted(self.models())) or "none yet: no RouterPolicy is configured"
-            raise UnknownModelError(f"no RouterPolicy serves the model {model[:100]!r}; models: {known}")
-        return route
+        return self._routes.not_ready()
 
     def _uniform(self) -> float:
         if not self._uniforms:
             self._uniforms = self._rng.random(_UNIFORMS).tolist()
         return self._uniforms.pop()
 
-    def _open_decision(
-        self, route: _Route, query: RouteQuery, state: RoutingState, chosen: Chosen, now: float
-    ) -> Trace:
+    def _open_decision(self, route: Route, query: RouteQuery, state: RoutingState, chosen: Chosen, now: float) -> Trace:
         view = route.view
         first = chosen.pick.expert
         predicted = np.empty(len(view.endpoints), ESTIMATE)
@@ -460,7 +391,7 @@ def _exclusions(view: PolicyView, query: RouteQuery, state: RoutingState) -> Map
     return {index: view.exclusion(index, query) for index in range(len(allowed)) if not allowed[index]}
 
 
-def _why_no_expert(route: _Route, query: RouteQuery) -> str:
+def _why_no_expert(route: Route, query: RouteQuery) -> str:
     endpoints = route.view.endpoints
     if not endpoints:
         return f"policy {route.policy.key} selects no expert; check its selector and the experts' labels"

@@ -1,0 +1,110 @@
+"""The policies that a router serves: which of them a request means, and how each of them does."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from pointsman_operator.decision import PolicyReport
+from pointsman_operator.errors import UnknownModelError
+from pointsman_operator.picking import PickerChain
+from pointsman_operator.routerpolicy import RESERVED_MODEL_NAME, RouterPolicy
+from pointsman_operator.state.in_flight import InFlight
+from pointsman_operator.state.policy_view import PolicyView
+
+
+@dataclass(slots=True)
+class Score:
+    """How a policy's requests went since the router started."""
+
+    judged: int = 0
+    met: int = 0
+
+
+@dataclass(slots=True)
+class Route:
+    """One policy as it is now."""
+
+    policy: RouterPolicy
+    chain: PickerChain
+    view: PolicyView
+    score: Score
+    picker_version: str
+    """Of the picker asked first."""
+
+
+class Routes:
+    """All policies, by what clients call them.
+
+    Args:
+        routes: In order of precedence: of several with one model name, the first has it.
+    """
+
+    def __init__(self, routes: Iterable[Route]) -> None:
+        self.by_key = {route.policy.key: route for route in routes}
+        self._by_name: dict[str, Route] = {}
+        for route in self.by_key.values():
+            self._by_name.setdefault(route.policy.spec.model_name, route)
+
+    def find(self, model: str) -> Route:
+        """Return the policy that a request's "model" means.
+
+        Raises:
+            UnknownModelError: If there is none.
+        """
+        # A key is exact, so that no policy can take another's requests by a model name that looks like its key.
+        route = self.by_key.get(model) or self._by_name.get(model)
+        if route is None and model in ("", RESERVED_MODEL_NAME) and len(self.by_key) == 1:
+            route = next(iter(self.by_key.values()))
+        if route is None:
+            known = ", ".join(sorted(self.models())) or "none yet: no RouterPolicy is configured"
+            raise UnknownModelError(f"no RouterPolicy serves the model {model[:100]!r}; models: {known}")
+        return route
+
+    def models(self) -> tuple[str, ...]:
+        """Return the model names that clients may use: those of the policies, or a policy's key if another has its."""
+        return (*self._by_name, *(key for key, route in self.by_key.items() if not self._has_its_name(route)))
+
+    def not_ready(self) -> str:
+        """Say why no request can be served; empty if some can."""
+        if not self.by_key:
+            return "no RouterPolicy is configured"
+        if any(endpoint.expert.ready for route in self.by_key.values() for endpoint in route.view.endpoints):
+            return ""
+        return f"no expert is ready for {', '.join(self.by_key)}"
+
+    def believed_seconds(self) -> dict[int, float]:
+        """Return how old each expert's load sample may be, by row: of several policies, the most patient one says."""
+        ages: dict[int, float] = {}
+        for route in self.by_key.values():
+            stale_after = route.policy.spec.telemetry.stale_after_milliseconds / 1e3
+            for row in route.view.rows.tolist():
+                ages[row] = max(ages.get(row, 0.0), stale_after)
+        return ages
+
+    def reports(self, in_flight: InFlight, now: float) -> tuple[PolicyReport, ...]:
+        """Report each policy, by key.
+
+        Args:
+            in_flight: Knows the experts' load.
+            now: On its clock.
+        """
+        return tuple(self._report(self.by_key[key], in_flight, now) for key in sorted(self.by_key))
+
+    def _report(self, route: Route, in_flight: InFlight, now: float) -> PolicyReport:
+        spec = route.policy.spec
+        ready = [view for view in in_flight.views(route.view.endpoints, now) if view.ready]
+        ages = [view.telemetry_age_seconds for view in ready if view.telemetry_age_seconds is not None]
+        return PolicyReport(
+            policy=route.policy.key,
+            model_name=spec.model_name if self._has_its_name(route) else "",
+            picker=spec.picker.name,
+            policy_version=route.picker_version,
+            experts=len(route.view.endpoints),
+            ready_experts=len(ready),
+            fresh_experts=sum(age < spec.telemetry.stale_after_milliseconds / 1e3 for age in ages),
+            oldest_telemetry_age_seconds=max(ages, default=None),
+            judged_requests=route.score.judged,
+            met_requests=route.score.met,
+        )
+
+    def _has_its_name(self, route: Route) -> bool:
+        return self._by_name[route.policy.spec.model_name] is route
