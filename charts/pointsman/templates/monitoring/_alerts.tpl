@@ -131,4 +131,27 @@ groups:
         annotations:
           summary: {{ `Routers disagree about {{ $labels.endpoint }}` | quote }}
           description: {{ `Some routers hold expert {{ $labels.endpoint }} of {{ $labels.policy }} for ready, others do not: one of them does not hear from the API server.` | quote }}
+  - name: pointsman.operator
+    rules:
+      - alert: PointsmanOperatorInactive
+        expr: max(pointsman_operator_active) == 0 or absent(pointsman_operator_active)
+        for: 5m
+        labels: {severity: warning}
+        annotations:
+          summary: No Pointsman operator is active
+          description: For 5 minutes nobody has looked after the status of RouterPolicies. Routers route on.
+      - alert: PointsmanPolicyNotInEffect
+        expr: max by (condition) (pointsman_operator_policies{condition=~"Accepted|Programmed",status="False"}) > 0
+        for: 10m
+        labels: {severity: warning}
+        annotations:
+          summary: {{ `RouterPolicies are not in effect ({{ $labels.condition }})` | quote }}
+          description: {{ `Condition {{ $labels.condition }} of {{ $value }} RouterPolicies has been False for 10 minutes; kubectl get rp --all-namespaces says of which.` | quote }}
+      - alert: PointsmanStatusWritesFail
+        expr: sum(rate(pointsman_operator_status_writes_total{result="failed"}[10m])) > 0
+        for: 10m
+        labels: {severity: warning}
+        annotations:
+          summary: The operator cannot write the status of RouterPolicies
+          description: What kubectl get rp shows may be out of date; the operator's log says why.
 {{- end }}
