@@ -32,7 +32,7 @@ async def drain(
     connector = aiohttp.UnixConnector(str(admin_socket))
     async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(5)) as client:
         # Envoy goes on accepting; its answers now ask clients to connect anew, which leads them to another pod.
-        async with client.post("http://envoy/drain_listeners?graceful&skip_exit") as answer:
+        async with client.post("http://localhost/drain_listeners?graceful&skip_exit") as answer:
             if answer.status != 200:
                 raise OSError(f"Envoy does not drain: {answer.status} {await answer.text()}")
         await asyncio.sleep(notice_seconds)
@@ -43,6 +43,6 @@ async def drain(
 
 
 async def _open_requests(client: aiohttp.ClientSession) -> int:
-    async with client.get("http://envoy/stats", params={"filter": f"^{_ACTIVE}$".replace(".", r"\.")}) as answer:
+    async with client.get("http://localhost/stats", params={"filter": f"^{_ACTIVE}$".replace(".", r"\.")}) as answer:
         text = await answer.text()
     return int(text.partition(":")[2] or 0)
