@@ -12,7 +12,15 @@ ROOT = Path(__file__).parents[2]
 IMPORT_ROOTS = ("operator/pointsman_operator", "policy/pointsman_policy", "proto/pointsman")
 
 BINARY = (".png", ".safetensors")
-HOSTS = ("arxiv.org", "github.com", "json-schema.org", "keepachangelog.com", "semver.org", "www.apache.org", "www.w3.org")
+HOSTS = (
+    "arxiv.org",
+    "github.com",
+    "json-schema.org",
+    "keepachangelog.com",
+    "semver.org",
+    "www.apache.org",
+    "www.w3.org",
+)
 """The only hosts that links may name; every other URL is a placeholder or an address of the machine that runs it."""
 PLACEHOLDER = re.compile(
     r"(\{.*|%s.*|p|prometheus|ip|me:secret@prometheus|localhost|127\\?\.0\\?\.0\\?\.\d+|10(\.\d+){3}|\[.*)(:\S*)?"
