@@ -3,11 +3,14 @@
 import threading
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 import grpc
+import requests
 from tests.cluster.cluster import Cluster
 from tests.cluster.control.pods import add_pod, set_ready
+from tests.cluster.objects import Objects, RefusedError
 
 from pointsman.routing.v1 import routing_pb2, routing_pb2_grpc
 
@@ -18,7 +21,8 @@ SELECTOR = ",".join(f"{key}={text}" for key, text in LABELS.items())
 class Router(routing_pb2_grpc.RoutingServiceServicer):
     """One router: a pod, and a gRPC server at its address.
 
-    By default it runs every policy as it is stored. `states` changes what it says of one, by "namespace/name".
+    By default it runs every policy as it is stored, or as it was stored last while the API server is away.
+    `states` changes what it says of one, by "namespace/name".
     """
 
     def __init__(self, cluster: Cluster, namespace: str, name: str, ip: str, port: int, **tls: bytes) -> None:
@@ -28,6 +32,9 @@ class Router(routing_pb2_grpc.RoutingServiceServicer):
         self.states: dict[str, Mapping[str, Any]] = {}
         self.silent = threading.Event()
         self.polls = 0
+        self._objects = Objects(cluster.url, cluster.ca, cluster.token)
+        self._lock = threading.Lock()
+        self._listed: list[dict[str, Any]] = []
         self._server = grpc.server(ThreadPoolExecutor(4))
         routing_pb2_grpc.add_RoutingServiceServicer_to_server(self, self._server)  # type: ignore[no-untyped-call]
         if tls:
@@ -45,8 +52,9 @@ class Router(routing_pb2_grpc.RoutingServiceServicer):
         self.polls += 1
         if self.silent.is_set():
             context.abort(grpc.StatusCode.UNAVAILABLE, "silenced by the test")
-        listed = self._cluster.objects.list("pointsman.io/v1alpha1/routerpolicies")
-        return routing_pb2.ListPoliciesResponse(policies=map(self._state, listed), router=self.name)
+        with self._lock, suppress(requests.RequestException, RefusedError):
+            self._listed = self._objects.list("pointsman.io/v1alpha1/routerpolicies")
+        return routing_pb2.ListPoliciesResponse(policies=map(self._state, self._listed), router=self.name)
 
     def _state(self, policy: Mapping[str, Any]) -> routing_pb2.PolicyState:
         metadata = policy["metadata"]
@@ -68,4 +76,5 @@ class Router(routing_pb2_grpc.RoutingServiceServicer):
 
     def stop(self) -> None:
         self._server.stop(None).wait()
+        self._objects.close()
         self._cluster.objects.delete("pods", self.name, self._namespace, gracePeriodSeconds=0)

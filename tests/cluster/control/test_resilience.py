@@ -144,3 +144,45 @@ def test_idle_costs_next_to_nothing(
     print(f"{cores:.3f} cores, {resident:.0f} MiB")  # noqa: T201
     assert cores < 0.05
     assert resident < 150
+
+
+def test_some_namespaces_need_no_rights_beyond_them(
+    cluster: Cluster, policies: Policies, routers: Callable[..., Router], operator: Callable[..., Operator]
+) -> None:
+    namespace, account = policies.namespace, f"narrow-{policies.namespace}"
+    cluster.objects.create("serviceaccounts", {"metadata": {"name": account}}, "pointsman")
+    peering = {"apiVersion": "kopf.dev/v1", "kind": "KopfPeering", "metadata": {"name": "narrow"}}
+    cluster.objects.create("kopf.dev/v1/kopfpeerings", peering, namespace)
+    look = ["list", "watch"]
+    _grant(cluster, "pointsman", account, [{"apiGroups": [""], "resources": ["pods"], "verbs": ["list"]}])
+    _grant(
+        cluster,
+        namespace,
+        account,
+        [
+            {"apiGroups": ["pointsman.io"], "resources": ["routerpolicies"], "verbs": look},
+            {"apiGroups": ["pointsman.io"], "resources": ["routerpolicies/status"], "verbs": ["patch"]},
+            {"apiGroups": [""], "resources": ["pods"], "verbs": look},
+            {"apiGroups": [""], "resources": ["events"], "verbs": ["create"]},
+            {"apiGroups": ["kopf.dev"], "resources": ["kopfpeerings"], "verbs": [*look, "get", "patch"]},
+        ],
+    )
+    routers()
+    kubeconfig = cluster.service_account_kubeconfig("pointsman", account)
+    running = operator("--namespace", namespace, kubeconfig=kubeconfig, peering="narrow")
+    policies.create()
+    add_pod(cluster, namespace, "expert", EXPERT, "10.9.0.1", ANNOTATIONS)
+    policies.wait(Accepted="Valid", ExpertsDiscovered="Found", Programmed="AllRouters")
+    wait_for(lambda: running.metric('pointsman_operator_events_total{result="posted"}'), bool, "no event is posted")
+    assert running.metric('pointsman_operator_events_total{result="failed"}') == 0
+
+
+def _grant(cluster: Cluster, namespace: str, account: str, rules: list[dict[str, list[str]]]) -> None:
+    kind = "rbac.authorization.k8s.io/v1"
+    cluster.objects.create(f"{kind}/roles", {"metadata": {"name": account}, "rules": rules}, namespace)
+    binding = {
+        "metadata": {"name": account},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": account},
+        "subjects": [{"kind": "ServiceAccount", "name": account, "namespace": "pointsman"}],
+    }
+    cluster.objects.create(f"{kind}/rolebindings", binding, namespace)
