@@ -44,6 +44,13 @@ _ABSENCE_SECONDS = 60.0
 _INACTIVITY_SECONDS = 120.0
 """A watch without an event or a bookmark for so long is opened anew."""
 _STOP_SECONDS = 5.0
+_CALMED = {
+    "kopf._cogs.clients.api": logging.CRITICAL,
+    "kopf._core.reactor.running": logging.CRITICAL,
+    "kopf._core.engines.activities": logging.WARNING,
+    "kopf.activities": logging.WARNING,
+}
+"""Levels of kopf's loggers: it calls every attempt at an absent API server an error; here the change is told, once."""
 _CLOSE_SECONDS = 0.25
 """How long connections have, at the end, to close behind the back of those who closed them."""
 
@@ -93,7 +100,8 @@ class ClusterWatch:
     def start(self) -> None:
         """Start the thread."""
         if not _LOGGER.isEnabledFor(logging.DEBUG):
-            logging.getLogger("kopf").setLevel(logging.CRITICAL)  # what it retries, it logs as errors, each time
+            for name, level in _CALMED.items():
+                logging.getLogger(name).setLevel(level)
         self._thread.start()
 
     def stop(self) -> None:
