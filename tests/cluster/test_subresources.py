@@ -2,8 +2,10 @@
 
 import contextlib
 import ssl
+import threading
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from kubernetes import client, stream
@@ -62,26 +64,37 @@ def test_exec_runs_beside_the_process(core: client.CoreV1Api, namespace: str, we
         tty=False,
         _preload_content=False,
     )
-    with contextlib.closing(session):
-        session.run_forever(timeout=20)
-        assert session.read_stdout().splitlines() == ["web", "x"]
-        assert session.read_stderr() == "bad\n"
-        assert session.returncode == 4
+    session.run_forever(timeout=20)
+    session.sock.shutdown()
+    assert session.read_stdout().splitlines() == ["web", "x"]
+    assert session.read_stderr() == "bad\n"
+    assert session.returncode == 4
+
+
+@contextlib.contextmanager
+def forwarded(core: client.CoreV1Api, namespace: str, pod: str, port: int) -> Iterator[Any]:
+    """Lend a forwarded port; the package leaves the connection open where the pod ends it."""
+    forward = stream.portforward(core.connect_get_namespaced_pod_portforward, pod, namespace, ports=str(port))
+    try:
+        yield forward
+    finally:
+        forward.close()
+        eventually(lambda: "port forward" not in str(threading.enumerate()), "the package's thread does not end")
+        forward.websocket.shutdown()
 
 
 def test_a_forwarded_port_is_answered_by_the_pod(core: client.CoreV1Api, namespace: str, web: str) -> None:
-    forward = stream.portforward(core.connect_get_namespaced_pod_portforward, web, namespace, ports="8000")
-    with contextlib.closing(forward.socket(8000)) as connection:
+    with forwarded(core, namespace, web, 8000) as forward:
+        connection = forward.socket(8000)
         connection.settimeout(20)
         connection.sendall(b"GET / HTTP/1.0\r\n\r\n")
         assert connection.recv(1000).startswith(b"HTTP/1.0 200 OK")
 
 
 def test_a_port_on_which_nothing_listens_is_named(core: client.CoreV1Api, namespace: str, web: str) -> None:
-    forward = stream.portforward(core.connect_get_namespaced_pod_portforward, web, namespace, ports="8001")
-    with contextlib.closing(forward.socket(8001)):
+    with forwarded(core, namespace, web, 8001) as forward:
         eventually(lambda: forward.error(8001), "no error")
-    assert "8001" in forward.error(8001)
+        assert "8001" in forward.error(8001)
 
 
 def test_nobody_but_the_api_server_may_ask_the_kubelet(cluster: Cluster, kubelet: object) -> None:
