@@ -24,7 +24,7 @@ RELEASE = "pointsman"
 START_SECONDS = 400.0
 """Kernels may have to be compiled first."""
 VALUES: dict[str, Any] = {
-    "router": {"replicas": 1, "drain": {"noticeSeconds": 1, "graceSeconds": 30}},
+    "router": {"replicas": 1, "tls": {"enabled": True}, "drain": {"noticeSeconds": 1, "graceSeconds": 30}},
     "operator": {"replicas": 2},
     "gateway": {"concurrency": 1},
 }
