@@ -2,7 +2,6 @@
 
 import secrets
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -10,18 +9,12 @@ from pathlib import Path
 import pytest
 from tests.cluster.certificates import CertificateAuthority
 from tests.cluster.cluster import Cluster
-from tests.cluster.control.operators import Operator
+from tests.cluster.control.operators import NAMESPACE, PEERING, PROGRAM, ROOT, Operator
 from tests.cluster.control.policies import RESOURCE, Policies, wait_for
 from tests.cluster.control.routers import SELECTOR, Router
 from tests.cluster.objects import RefusedError
 from tests.cluster.part import Part
 from tests.integration.stack.processes import free_port
-
-ROOT = Path(__file__).parents[3]
-NAMESPACE = "pointsman"
-"""Of operator and routers, as in manifests/rbac."""
-PEERING = "pointsman-operator"
-PROGRAM = Path(sys.executable).with_name("pointsman")
 
 
 @pytest.fixture(scope="session")

@@ -2,14 +2,22 @@
 
 import base64
 import secrets
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import requests
 from tests.cluster.certificates import CertificateAuthority, KeyPair
 from tests.cluster.cluster import Cluster
 from tests.cluster.part import Part
+
+ROOT = Path(__file__).parents[3]
+NAMESPACE = "pointsman"
+"""Of operator and routers, as in manifests/rbac."""
+PEERING = "pointsman-operator"
+PROGRAM = Path(sys.executable).with_name("pointsman")
 
 
 @dataclass

@@ -14,6 +14,7 @@ from tests.cluster.control.routers import Router
 ANNOTATIONS = {"pointsman.io/model": "llama"}
 STORED = 'pointsman_operator_status_writes_total{result="stored"}'
 ACTIVE = "pointsman_operator_active"
+POLLS = 'pointsman_operator_router_polls_total{result="answered"}'
 
 
 def test_fifty_flapping_pods_cost_about_one_write_a_second(
@@ -36,6 +37,7 @@ def test_fifty_flapping_pods_cost_about_one_write_a_second(
     seconds = time.monotonic() - began
     wait_for(policies.get, lambda one: one["status"]["experts"]["summary"] == "50/50", "the last state is not stored")
     writes = running.metric(STORED) - before
+    print(f"{flips} flips in {seconds:.0f} s, {writes:.0f} writes")  # noqa: T201
     assert flips == 200
     assert 1 <= writes <= seconds + 6, f"{writes} writes in {seconds:.0f} s"
     assert policies.get()["metadata"]["resourceVersion"] != settled
@@ -69,7 +71,7 @@ def test_a_restarted_operator_writes_nothing_that_is_stored_already(
     first.part.stop()
     assert time.monotonic() - began < 12
     second = operator()
-    wait_for(lambda: second.metric('pointsman_operator_router_polls_total{result="answered"}'), lambda n: n >= 2, "no")
+    wait_for(lambda: second.metric(POLLS), lambda polls: polls >= 2, "the routers are not asked")
     assert policies.get()["metadata"]["resourceVersion"] == version
     policies.patch({"spec": {"objectives": {"timeToFirstTokenMilliseconds": 9}}})
     wait_for(policies.get, lambda one: one["status"]["observedGeneration"] == 2, "the new generation is not observed")
@@ -136,9 +138,11 @@ def test_idle_costs_next_to_nothing(
     wait_for(policies.get, lambda one: one.get("status", {}).get("experts", {}).get("summary") == "20/20", "not all")
     wait_for(_version_twice(policies), lambda two: two[0] == two[1], "the status does not settle")
     process = psutil.Process(running.part.pid)
+    polls = running.metric(POLLS)
     before, began = process.cpu_times(), time.monotonic()
     time.sleep(20)
     after = process.cpu_times()
+    assert running.metric(POLLS) - polls > 6, "it is not idle but asleep"
     cores = (after.user + after.system - before.user - before.system) / (time.monotonic() - began)
     resident = process.memory_info().rss / 2**20
     print(f"{cores:.3f} cores, {resident:.0f} MiB")  # noqa: T201
