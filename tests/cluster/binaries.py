@@ -5,6 +5,7 @@
 
 import hashlib
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -51,6 +52,16 @@ def cache_folder(environment: Mapping[str, str] = os.environ) -> Path:
     base = Path(environment.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     digest = hashlib.sha256(RECIPE.read_bytes()).hexdigest()[:12]
     return base / "pointsman" / f"kubernetes-{VERSION}-{digest}"
+
+
+def minor_version(program: Path) -> int:
+    """Return 20 for a program of Kubernetes 1.20."""
+    said = subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout
+    found = re.search(r"v1\.(\d+)\.", said)
+    if found is None:
+        message = f"{program} --version says {said.strip()!r}, which is not a version of Kubernetes 1"
+        raise NoBinariesError(message)
+    return int(found[1])
 
 
 def _assets(environment: Mapping[str, str]) -> dict[str, Path]:

@@ -1,6 +1,7 @@
 """A real Kubernetes control plane on loopback: etcd, API server, controller manager, scheduler."""
 
 import secrets
+import signal
 import ssl
 import urllib.request
 from collections.abc import Sequence
@@ -8,7 +9,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric import ec
 from tests.cluster.addresses import AddressBlock, hosts
-from tests.cluster.binaries import Binaries
+from tests.cluster.binaries import Binaries, minor_version
 from tests.cluster.certificates import CertificateAuthority, KeyPair, write_key
 from tests.cluster.kubeconfig import write_kubeconfig
 from tests.cluster.part import Part
@@ -16,6 +17,10 @@ from tests.cluster.part import Part
 ETCD, API_SERVER, CONTROLLER_MANAGER, SCHEDULER, KUBELET = 1, 2, 3, 4, 5
 """Numbers of the addresses at which the parts listen."""
 KUBELET_PORT = 10250
+API_SERVER_GRACE_SECONDS = 1.0
+"""Otherwise it waits a minute for watches over HTTP/1.1, which do not end."""
+WITHOUT_INSECURE_PORTS = 24
+"""Older versions also listen without encryption, on every address, unless told not to."""
 EVENT_LIFETIME = "1h"
 NODE_GRACE = "24h"
 """Nodes are marked lost by tests, never by a busy machine that is late with a heartbeat."""
@@ -68,9 +73,9 @@ class ControlPlane:
         self.controller_manager.wait_until_ready()
 
     def stop(self) -> None:
-        """Stop all parts, the last one first."""
+        """Kill all parts, the last one first: nothing of theirs is needed any more."""
         for part in reversed(self.parts):
-            part.stop()
+            part.stop(signal.SIGKILL)
 
     def _etcd(self, program: Path) -> Part:
         url = f"http://{self.addresses.control_plane(ETCD)}"
@@ -114,14 +119,16 @@ class ControlPlane:
             f"--event-ttl={EVENT_LIFETIME}",
             "--profiling=false",
         ]
-        return self._part("kube-apiserver", command, f"{self.url}/readyz")
+        part = self._part("kube-apiserver", command, f"{self.url}/readyz")
+        part.grace_seconds = API_SERVER_GRACE_SECONDS
+        return part
 
     def _controller_manager(self, program: Path) -> Part:
         address = self.addresses.control_plane(CONTROLLER_MANAGER)
         disabled = ",".join(f"-{controller}" for controller in LOOPBACK_BLIND_CONTROLLERS)
         command = [
             str(program),
-            *self._client_arguments("kube-controller-manager", address),
+            *self._client_arguments("kube-controller-manager", program, address),
             "--secure-port=10257",
             f"--service-account-private-key-file={self._service_account_key}",
             f"--root-ca-file={self.ca}",
@@ -134,14 +141,15 @@ class ControlPlane:
 
     def _scheduler(self, program: Path) -> Part:
         address = self.addresses.control_plane(SCHEDULER)
-        command = [str(program), *self._client_arguments("kube-scheduler", address), "--secure-port=10259"]
+        command = [str(program), *self._client_arguments("kube-scheduler", program, address), "--secure-port=10259"]
         return self._part("kube-scheduler", command, f"https://{address}:10259/healthz")
 
-    def _client_arguments(self, name: str, address: str) -> list[str]:
+    def _client_arguments(self, name: str, program: Path, address: str) -> list[str]:
+        without_encryption = ["--port=0"] if minor_version(program) < WITHOUT_INSECURE_PORTS else []
         return [
+            *without_encryption,
             f"--kubeconfig={self.kubeconfig}",
             f"--bind-address={address}",
-            "--port=0",
             f"--cert-dir={self.folder / name}",
             "--leader-elect=false",
             "--profiling=false",

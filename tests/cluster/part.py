@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-STOP_SECONDS = 20.0
 POLL_SECONDS = 0.1
 START_SECONDS = 400.0
 """An API server is up after 5 s, but has 8 s of work to do, and the machine may be busy."""
@@ -29,6 +28,8 @@ class Part:
     log: Path
     folder: Path | None = None
     """Where it is started; None for where we are."""
+    grace_seconds: float = 20.0
+    """How long it may take to end before it is killed."""
     _process: "subprocess.Popen[bytes] | None" = field(default=None, init=False)
 
     @property
@@ -76,7 +77,7 @@ class Part:
             return
         process.send_signal(signal_number)
         try:
-            process.wait(STOP_SECONDS)
+            process.wait(self.grace_seconds)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
