@@ -17,6 +17,7 @@ from tests.cluster.part import Part
 ETCD, API_SERVER, CONTROLLER_MANAGER, SCHEDULER, KUBELET = 1, 2, 3, 4, 5
 """Numbers of the addresses at which the parts listen."""
 KUBELET_PORT = 10250
+API_SERVER_NAME = "kubernetes.default.svc"
 API_SERVER_GRACE_SECONDS = 1.0
 """Otherwise it waits a minute for watches over HTTP/1.1, which do not end."""
 WITHOUT_INSECURE_PORTS = 24
@@ -94,7 +95,7 @@ class ControlPlane:
     def _api_server(self, program: Path) -> Part:
         address = self.addresses.control_plane(API_SERVER)
         first_service = next(hosts(self.addresses.services))
-        names = (address, first_service, "kubernetes.default.svc", "kubernetes.default", "kubernetes", "localhost")
+        names = (address, first_service, API_SERVER_NAME, "kubernetes.default", "kubernetes", "localhost")
         serving = self.authority.issue("kube-apiserver", names, group="system:masters")
         command = [
             str(program),
@@ -111,7 +112,7 @@ class ControlPlane:
             f"--kubelet-client-key={serving.key}",
             f"--service-account-key-file={self._service_account_key}",
             f"--service-account-signing-key-file={self._service_account_key}",
-            "--service-account-issuer=https://kubernetes.default.svc",
+            f"--service-account-issuer=https://{API_SERVER_NAME}",
             f"--service-cluster-ip-range={self.addresses.services}",
             f"--token-auth-file={self._tokens()}",
             "--authorization-mode=RBAC",

@@ -23,7 +23,7 @@ class MountPaths:
 
     A path is found where it begins a path of its own: after nothing, or after a character that no path goes on from,
     as in ``--config=/etc/app/x``, ``unix:///run/app.sock`` and ``/a:/b``; never inside ``/var/run/app`` or as the host
-    of ``http://app/``.
+    of ``tcp://app/``.
     """
 
     def __init__(self, folders: Mapping[str, Path]) -> None:
