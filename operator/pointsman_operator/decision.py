@@ -24,7 +24,7 @@ class RouteQuery:
     """One request, as far as routing looks at it."""
 
     model: str
-    """What the client put in "model"; "auto" and "" mean the only policy there is."""
+    """What the client put in "model"; "auto" and "" mean the only policy there is, or has experts in `subset`."""
     prompt: str = ""
     prompt_tokens: int = 0
     """0 = estimate from the prompt's text."""

@@ -143,7 +143,7 @@ class Router:
             ShedError: If admission dropped the request.
         """
         now = self._clock()
-        route = self._routes.find(query.model)
+        route = self._routes.find(query.model, query.subset)
         policy = route.policy.key
         state = route.view.assemble(query, now)
         if not route.view.allowed_count:

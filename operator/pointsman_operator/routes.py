@@ -44,20 +44,31 @@ class Routes:
         for route in self.by_key.values():
             self._by_name.setdefault(route.policy.spec.model_name, route)
 
-    def find(self, model: str) -> Route:
+    def find(self, model: str, subset: frozenset[str] | None = None) -> Route:
         """Return the policy that a request's "model" means.
+
+        Args:
+            model: A model name, or a policy's key; "auto" and "" mean the only policy there is, or the only one that
+                has experts in the subset.
+            subset: Endpoints ("ip:port") that the gateway allows; None = it says nothing.
 
         Raises:
             UnknownModelError: If there is none.
         """
         # A key is exact, so that no policy can take another's requests by a model name that looks like its key.
         route = self.by_key.get(model) or self._by_name.get(model)
-        if route is None and model in ("", RESERVED_MODEL_NAME) and len(self.by_key) == 1:
-            route = next(iter(self.by_key.values()))
+        if route is None and model in ("", RESERVED_MODEL_NAME):
+            route = self._only(subset)
         if route is None:
             known = ", ".join(sorted(self.models())) or "none yet: no RouterPolicy is configured"
             raise UnknownModelError(f"no RouterPolicy serves the model {model[:100]!r}; models: {known}")
         return route
+
+    def _only(self, subset: frozenset[str] | None) -> Route | None:
+        routes = list(self.by_key.values())
+        if len(routes) > 1 and subset:
+            routes = [route for route in routes if any(one.address in subset for one in route.view.endpoints)]
+        return routes[0] if len(routes) == 1 else None
 
     def models(self) -> tuple[str, ...]:
         """Return the model names that clients may use: those of the policies, or a policy's key if another has its."""

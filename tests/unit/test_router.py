@@ -101,6 +101,18 @@ def test_auto_means_the_only_policy_there_is(core: Core, model: str) -> None:
         core.route(model)
 
 
+@pytest.mark.parametrize("model", ["auto", ""])
+def test_of_several_policies_the_gateways_subset_tells_which_is_meant(core: Core, model: str) -> None:
+    apart = [endpoint("a", labels={"model": "chat"}), endpoint("b", labels={"model": "code"})]
+    chat = policy(experts={"selector": {"matchLabels": {"model": "chat"}}})
+    code = policy("code", experts={"selector": {"matchLabels": {"model": "code"}}})
+    core.router.configure([chat, code], apart)
+    assert core.route(model, subset=frozenset({B})).policy == "edge/code"
+    for subset in (frozenset({A, B}), frozenset({"10.9.9.9:80"}), frozenset[str]()):
+        with pytest.raises(UnknownModelError, match="models: edge-chat, edge-code"):
+            core.route(model, subset=subset)
+
+
 def test_an_unknown_model_is_named_with_those_that_there_are(core: Core) -> None:
     with pytest.raises(UnknownModelError, match=r"no RouterPolicy serves the model 'gpt-5'; models: edge-chat"):
         core.route("gpt-5")
