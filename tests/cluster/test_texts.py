@@ -8,7 +8,12 @@ from tests.cluster.kubelet.expansion import MountPaths, expand
 from tests.cluster.kubelet.service_proxy import backends_by_frontend
 from tests.cluster.kubelet.sources import NotThereError, pod_field, resource_field
 
-FOLDERS = {"/run/app": "/tmp/1/run", "/run/app/keys": "/tmp/1/keys", "/etc/app.yaml/": "/tmp/y"}
+FOLDERS = {
+    "/run/app": "/tmp/1/run",
+    "/run/app/keys": "/tmp/1/keys",
+    "/etc/app.yaml/": "/tmp/y",
+    "/prometheus": "/tmp/p",
+}
 MOUNTS = MountPaths({path: Path(folder) for path, folder in FOLDERS.items()})
 
 
@@ -50,8 +55,8 @@ def test_mount_paths_become_folders_of_this_machine(text: str, expected: str) ->
         "/run/application",
         "/run/app-2",
         "/run/app.d/x",
-        "http://run/app",
-        "http://host/run/app",
+        "http://prometheus/app",
+        "http://prometheus/run/app",
         "run/app",
     ],
 )
