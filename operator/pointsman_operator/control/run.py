@@ -84,10 +84,10 @@ class _Operator:
         where = settings.routers.described
         self._reconciler = Reconciler(self._facts, writer, announcer, self.metrics, where, time.monotonic)
         # Made at once, so that a wrong certificate ends the start; kept, so that its file is watched once.
-        self._server = AdmissionServer(settings.webhook, self._webhook_started) if settings.webhook else None
+        self._server = AdmissionServer(settings.webhook, self._webhook_changed) if settings.webhook else None
         self._stop = asyncio.Event()
         self._changed = asyncio.Event()
-        self._problem = "the cluster has not been read yet"
+        self._problem = ""
         self._webhook_serving = self._server is None
         self._active = False
         self._turned = time.monotonic()
@@ -102,7 +102,7 @@ class _Operator:
         if self._stop.is_set():
             return "draining"
         if not self._facts.has_objects:
-            return self._problem
+            return self._problem or "the cluster has not been read yet"
         return "" if self._webhook_serving else "the webhook is not served yet"
 
     async def run(self) -> None:
@@ -146,9 +146,10 @@ class _Operator:
         if problem:
             _LOGGER.warning("%s", problem)
 
-    def _webhook_started(self, port: int) -> None:
-        self._webhook_serving = True
-        _LOGGER.info("Serving the admission webhook on port %d", port)
+    def _webhook_changed(self, port: int | None) -> None:
+        self._webhook_serving = port is not None
+        if port is not None:
+            _LOGGER.info("Serving the admission webhook on port %d", port)
 
     async def _kopf(self) -> None:
         await self._until_kopf_can_start()

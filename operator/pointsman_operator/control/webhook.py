@@ -67,15 +67,15 @@ class AdmissionServer:
 
     Args:
         settings: Where, and with which certificate.
-        started: Called with the port once it listens.
+        changed: Called with the port once it listens, and with None when it no longer does.
 
     Raises:
         OSError: If the certificate cannot be used.
     """
 
-    def __init__(self, settings: WebhookSettings, started: Callable[[int], None]) -> None:
+    def __init__(self, settings: WebhookSettings, changed: Callable[[int | None], None]) -> None:
         self._settings = settings
-        self._started = started
+        self._changed = changed
         self.certificate = ServerCertificate(settings.certificate, settings.key)
 
     async def __call__(self, answer: Callable[..., Any]) -> AsyncIterator[dict[str, str]]:
@@ -98,10 +98,11 @@ class AdmissionServer:
             )
             await site.start()
             port = int(runner.addresses[0][1])
-            self._started(port)
+            self._changed(port)
             yield {"url": f"https://{self._settings.host}:{port}"}
             await self.certificate.watch()
         finally:
+            self._changed(None)
             await asyncio.shield(runner.cleanup())
 
 

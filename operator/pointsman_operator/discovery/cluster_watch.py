@@ -49,8 +49,10 @@ _CALMED = {
     "kopf._core.reactor.running": logging.CRITICAL,
     "kopf._core.engines.activities": logging.WARNING,
     "kopf.activities": logging.WARNING,
+    "kopf.objects": logging.WARNING,
 }
-"""Levels of kopf's loggers: it calls every attempt at an absent API server an error; here the change is told, once."""
+"""Levels of kopf's loggers: it calls every attempt at an absent API server an error, and tells of every event;
+here the change is told, once."""
 _CLOSE_SECONDS = 0.25
 """How long connections have, at the end, to close behind the back of those who closed them."""
 

@@ -1,6 +1,7 @@
 """The operator as a process on the test cluster, with the rights of manifests/rbac/operator.yaml and no others."""
 
 import secrets
+import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -111,6 +112,7 @@ def operator(cluster: Cluster, installed: None, router_port: int, tmp_path: Path
             )
             stack.callback(made.part.stop)
             made.part.start()
-            return made
+            with socket.create_connection(("127.0.0.1", hook), 5):  # ready means that reviews are answered
+                return made
 
         yield start

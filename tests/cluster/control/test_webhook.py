@@ -17,7 +17,7 @@ def test_the_webhook_refuses_what_the_schema_cannot(
     running = operator()
     policies.create("stored-before", spec__picker={"name": "Unheard"})
     with webhook_configuration(cluster, running):
-        wait_for(lambda: _refusal(policies, spec__telemetry={}), bool, "the webhook is not asked")
+        wait_until_asked(policies)
         cases: list[tuple[dict[str, Any], str]] = [
             (
                 {"spec__picker": {"name": "ImpactGreddy"}},
@@ -54,6 +54,11 @@ def test_the_webhook_refuses_what_the_schema_cannot(
     assert running.metric('pointsman_operator_admission_reviews_total{result="warned"}') >= 1
 
 
+def wait_until_asked(policies: Policies) -> None:
+    """Return when the API server has taken notice of the webhook."""
+    wait_for(lambda: _refusal(policies, spec__telemetry={}), bool, "the webhook is not asked")
+
+
 DOUBTFUL = """
 apiVersion: pointsman.io/v1alpha1
 kind: RouterPolicy
@@ -80,7 +85,7 @@ def test_a_new_certificate_is_served_without_a_gap(
 ) -> None:
     running = operator()
     with webhook_configuration(cluster, running):
-        wait_for(lambda: _refusal(policies, spec__telemetry={}), bool, "the webhook is not asked")
+        wait_until_asked(policies)
         before = _fingerprint(running)
         running.authority.issue(running.webhook.certificate.stem, ["127.0.0.1"])
         after = before

@@ -71,8 +71,10 @@ def settings(authority: CertificateAuthority) -> WebhookSettings:
 
 
 @contextlib.asynccontextmanager
-async def _serving(settings: WebhookSettings, answer: Callable[..., Any]) -> AsyncIterator[tuple[AdmissionServer, str]]:
-    server = AdmissionServer(settings, lambda port: None)
+async def _serving(
+    settings: WebhookSettings, answer: Callable[..., Any], changed: Callable[[int | None], None] = lambda port: None
+) -> AsyncIterator[tuple[AdmissionServer, str]]:
+    server = AdmissionServer(settings, changed)
     serving = server(answer)
     async with contextlib.aclosing(serving):  # type: ignore[type-var]
         yield server, (await anext(serving))["url"]
@@ -90,6 +92,13 @@ async def test_reviews_are_handed_to_kopf_by_their_path(
         body = {"request": {"uid": "u"}}
         async with session.post(f"{url}/validate-routerpolicy", json=body, ssl=context) as response:
             assert await response.json() == {"uid": "u", "webhook": "validate-routerpolicy"}
+
+
+async def test_whoever_waits_for_the_webhook_is_told_when_it_serves_and_when_not(settings: WebhookSettings) -> None:
+    told: list[int | None] = []
+    async with _serving(settings, _echo, told.append) as (_, url):
+        assert told == [int(url.rpartition(":")[2])]
+    assert told[1:] == [None]
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"null", b'{"request": {}}', b"\xff\xfe"])
