@@ -389,6 +389,17 @@ def test_pods_of_a_lost_node_die_and_come_back_with_it(here: Here) -> None:
     here.until_ready("web")
 
 
+def test_pods_die_with_a_killed_kubelet_and_come_back_with_the_next(here: Here, kubelet: ProcessKubelet) -> None:
+    here.deploy("web", here.web_container())
+    (pod,) = here.until_ready("web")
+    kubelet.part.stop(signal.SIGKILL)
+    eventually(lambda: not is_running(pid(pod)), "the process outlives its kubelet")
+    kubelet.part.start()
+    eventually(lambda: here.ready("web") and pid(here.ready("web")[0]) != pid(pod), "the pod does not come back")
+    assert here.ready("web")[0]["status"]["containerStatuses"][0]["restartCount"] == 1
+    assert answers(web_url(here.ready("web")[0]))
+
+
 def test_pods_run_on_while_the_api_server_is_away(here: Here) -> None:
     here.deploy("web", here.web_container())
     (pod,) = here.until_ready("web")

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -32,8 +33,16 @@ async def serve(configuration: Configuration) -> None:
 
 def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    configuration = read(Path(sys.argv[1]))
+    _clear(Path(configuration.folder))
     with contextlib.suppress(asyncio.CancelledError):
-        asyncio.run(serve(read(Path(sys.argv[1]))))
+        asyncio.run(serve(configuration))
+
+
+def _clear(folder: Path) -> None:
+    """Remove what a kubelet left that was killed."""
+    for left in folder.iterdir():
+        shutil.rmtree(left)
 
 
 if __name__ == "__main__":
