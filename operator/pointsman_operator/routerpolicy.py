@@ -118,13 +118,14 @@ class Objectives(Document):
 
 
 def _default_fallback(data: dict[str, Any]) -> tuple[str, ...]:
-    return () if data.get("name") == "ShortestQueue" else ("ShortestQueue",)
+    chain = ("ImpactGreedy", "ShortestQueue") if data.get("name") == "HanActor" else ("ShortestQueue",)
+    return tuple(name for name in chain if name != data.get("name"))
 
 
 class Picker(Document):
     """How an expert is chosen."""
 
-    name: str = Field(default="ImpactGreedy", min_length=1)
+    name: str = Field(default="HanActor", min_length=1)
     """The picker asked first."""
     fallback: tuple[str, ...] = Field(default_factory=_default_fallback, max_length=8)
     """Pickers asked in this order when the earlier ones fail or are late; at most 8, none twice."""

@@ -10,7 +10,7 @@ import yaml
 from pointsman_operator.routerpolicy import RouterPolicy, parse_policy, read_policies
 from pointsman_policy.errors import DocumentError
 
-PICKERS = ("ImpactGreedy", "RoundRobin", "ShortestQueue")
+PICKERS = ("HanActor", "ImpactGreedy", "RoundRobin", "ShortestQueue")
 
 MINIMAL: dict[str, Any] = {
     "apiVersion": "pointsman.io/v1alpha1",
@@ -77,8 +77,8 @@ def test_what_is_left_out_gets_its_default() -> None:
     assert (spec.experts.port, spec.experts.engine) == (8000, "vllm")
     assert set(spec.objectives.model_dump().values()) == {0}
     assert (spec.picker.name, spec.picker.fallback, spec.picker.timeout_milliseconds) == (
-        "ImpactGreedy",
-        ("ShortestQueue",),
+        "HanActor",
+        ("ImpactGreedy", "ShortestQueue"),
         5,
     )
     assert spec.admission.mode == "Never"
@@ -181,9 +181,9 @@ def test_shortest_queue_alone_needs_no_fallback() -> None:
         ("spec/objectives/qualityFloorPercent", 101, "spec.objectives.qualityFloorPercent: Input should be less than"),
         ("spec/objectives/timePerOutputTokenMilliseconds", -1, "Input should be greater than or equal to 0 (got -1)"),
         ("spec/picker/name", "ImpactGreddy", "spec.picker.name: no picker is called 'ImpactGreddy'; did you mean Imp"),
-        ("spec/picker/name", "Zzz", "no picker is called 'Zzz'; there are ImpactGreedy, RoundRobin, ShortestQueue"),
+        ("spec/picker/name", "Zzz", "no picker is called 'Zzz'; there are HanActor, ImpactGreedy, RoundRobin, ShortestQueue"),
         ("spec/picker/fallback", ["RoundRobin", "x"], "spec.picker.fallback[1]: no picker is called 'x'"),
-        ("spec/picker/fallback", ["ImpactGreedy"], "fallback names the picker itself (ImpactGreedy); remove it"),
+        ("spec/picker/fallback", ["HanActor"], "fallback names the picker itself (HanActor); remove it"),
         ("spec/picker/fallback", ["RoundRobin"] * 2, "fallback names RoundRobin twice; name each picker once"),
         ("spec/picker/timeoutMilliseconds", 0, "spec.picker.timeoutMilliseconds: Input should be greater than"),
         ("spec/admission/mode", "Always", "spec.admission.mode: Input should be 'Never', 'ShedSheddable' or"),

@@ -20,7 +20,7 @@ from pointsman_policy.evaluation.report import demo_report, finding
 from pointsman_policy.evaluation.table import MISSING, difference, milliseconds, number, percent
 from pointsman_policy.simulator.outcomes import Outcomes
 
-REFERENCE = "ImpactGreedy"
+REFERENCE = "HanActor"
 """The rule that the others are compared with, if it runs."""
 _LEAST_COMPARED_QOS = 0.05
 """A share of less than this says nothing."""

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-DEFAULT_PICKERS = ("RoundRobin", "ShortestQueue", "QualityFirst", "SloFilteredQuality", "ImpactGreedy")
+DEFAULT_PICKERS = ("RoundRobin", "ShortestQueue", "SloFilteredQuality", "ImpactGreedy", "HanActor")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,7 @@ from tests.cluster.objects import RefusedError
 def test_defaults_are_filled_in(policies: Policies) -> None:
     spec = policies.create(spec__telemetry={"prometheusUrl": "http://prometheus"})["spec"]
     assert spec["experts"]["port"] == 8000
-    assert spec["picker"] == {"name": "ImpactGreedy", "timeoutMilliseconds": 5}
+    assert spec["picker"] == {"name": "HanActor", "timeoutMilliseconds": 5}
     assert spec["telemetry"]["staleAfterMilliseconds"] == 15_000
     assert spec["rollout"]["canaryPercents"] == [5, 25, 50]
     assert spec["admission"] == {"mode": "Never"}

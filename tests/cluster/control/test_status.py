@@ -34,7 +34,7 @@ def test_a_policy_comes_into_effect(
     shown = kubectl("get", "rp", "-n", policies.namespace)
     header, line = shown.splitlines()
     assert header.split() == ["NAME", "PICKER", "ACTIVE", "EXPERTS", "FRESH", "SLO", "AGE"]
-    assert line.split()[:5] == ["chat", "ImpactGreedy", "built-in", "2/2", "True"]
+    assert line.split()[:5] == ["chat", "HanActor", "built-in", "2/2", "True"]
 
     key = f"{policies.namespace}/chat"
     router.states[key] = {"answered_request_count": 1_000, "met_objective_count": 999}

@@ -133,7 +133,7 @@ async def test_a_policy_that_becomes_wrong_stays_in_force_as_it_was(place: Place
 
     await found.until(lambda: known().generation == 2, "the second generation")
     assert "no picker is called 'Guess'" in known().problem
-    assert known().policy.spec.picker.name == "ImpactGreedy"
+    assert known().policy.spec.picker.name == "HanActor"
     other = next(one for one in found.discovery.policies() if one.key != known().key)
     assert (other.generation, other.problem) == (1, "")
     place.change_policy("chat", {"picker": {"name": "Random"}})

@@ -10,7 +10,7 @@ from pointsman_operator.discovery.endpoint import Endpoint
 from pointsman_operator.discovery.pods import Discovered
 from pointsman_policy.experts import Expert
 
-PICKERS = ("ImpactGreedy", "RoundRobin", "ShortestQueue")
+PICKERS = ("HanActor", "ImpactGreedy", "RoundRobin", "ShortestQueue")
 WHERE = "namespace pointsman, labels app=router"
 NOW = "2026-11-22T08:00:00Z"
 LATER = "2026-11-22T09:00:00Z"

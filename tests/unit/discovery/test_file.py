@@ -13,7 +13,7 @@ from pointsman_operator.discovery.file import ExpertFile, PolicyFile
 from pointsman_operator.routerpolicy import RouterPolicy
 from pointsman_policy.errors import DocumentError
 
-PICKERS = ("ImpactGreedy", "ShortestQueue")
+PICKERS = ("HanActor", "ImpactGreedy", "ShortestQueue")
 TICK = 0.005
 
 
