@@ -8,6 +8,7 @@ from typing import Any
 import kopf
 
 from pointsman_operator.control.peering import LIFETIME_SECONDS
+from pointsman_operator.discovery.kopf_tasks import until_one_ends
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -86,21 +87,8 @@ async def run_kopf(
                 identity=identification,
             )
             spawned()
-            await _until_one_ends(tasks)
+            await until_one_ends(tasks, _STOP_SECONDS)
         except Exception as error:
             _LOGGER.warning("Watching RouterPolicies failed (%s: %s); starting again", type(error).__name__, error)
         pause = _FIRST_PAUSE_SECONDS if loop.time() - began > _LONGEST_PAUSE_SECONDS else pause * 2
         await asyncio.sleep(min(pause, _LONGEST_PAUSE_SECONDS))
-
-
-async def _until_one_ends(tasks: Collection[asyncio.Task[Any]]) -> None:
-    """Wait until a task ends, then end them all; kopf's own way would cancel every task of the loop."""
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for error in filter(None, (task.exception() for task in done if not task.cancelled())):
-            raise error
-    finally:
-        for task in tasks:
-            task.cancel()
-            task.add_done_callback(lambda task: task.cancelled() or task.exception())
-        await asyncio.wait(tasks, timeout=_STOP_SECONDS)

@@ -15,6 +15,7 @@ from typing import Any
 import kopf
 
 from pointsman_operator.discovery.catalogue import NodeObject, Objects, PolicyObject, read_policy_object
+from pointsman_operator.discovery.kopf_tasks import until_one_ends
 from pointsman_operator.discovery.listing import (
     EARLY_POOLS,
     KINDS,
@@ -156,15 +157,7 @@ class ClusterWatch:
             )
         )
         tasks += [asyncio.create_task(following.publish()), asyncio.create_task(self._compare(following))]
-        try:
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            for error in filter(None, (task.exception() for task in done if not task.cancelled())):
-                raise error
-        finally:
-            for task in tasks:
-                task.cancel()
-                task.add_done_callback(lambda task: task.cancelled() or task.exception())
-            await asyncio.wait(tasks, timeout=_STOP_SECONDS)
+        await until_one_ends(tasks, _STOP_SECONDS)
 
     async def _compare(self, following: "_Following") -> None:
         """Keep comparing indexes with lists; return when the cluster has other kinds than are followed."""
