@@ -184,3 +184,16 @@ def test_the_rules_of_conformance_are_documented_as_they_are() -> None:
     section = (DOCS / "conformance.md").read_text().partition("\n## Rules\n")[2]
     table = section[section.index("\n| rule |") + 1 :].partition("\n## ")[0]
     assert table == markdown() + "\n", "paste the output of `pointsman conformance --list`"
+
+
+def test_every_fault_names_tests_that_exist_and_run_in_the_cluster() -> None:
+    page = (DOCS / "operations.md").read_text().partition("\n## Faults\n")[2]
+    rows = [line.strip("|").split(" | ") for line in page.splitlines() if line.startswith("| ")][1:]
+    assert len(rows) >= 20
+    for fault, *_, told in rows:
+        named = re.findall(r"`([\w/]+\.py)(?:::(\w+))?`", told)
+        assert named, fault
+        for file, test in named:
+            text = (ROOT / "tests" / file).read_text()
+            assert not test or f"def {test}(" in text, (fault, test)
+            assert file.startswith(("cluster/", "e2e/", "integration/kubernetes/")), (fault, file)
