@@ -5,8 +5,10 @@ a killed expert was giving: nobody else has these.
 """
 
 import json
+import logging
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -25,6 +27,8 @@ from tests.e2e.story import PATIENCE_SECONDS, Story
 from tests.integration.stack.processes import eventually
 
 from pointsman.routing.v1 import routing_pb2
+
+logger = logging.getLogger(__name__)
 
 CLIENTS = 3
 ROUTER = {"replicas": 2, "tls": {"enabled": True}, "drain": {"noticeSeconds": 1, "graceSeconds": 60}}
@@ -67,12 +71,15 @@ def story(
 
 
 def test_a_user_installs_routes_breaks_upgrades_and_uninstalls(story: Story) -> None:
-    _helm_installs_the_chart(story)
-    _nobody_has_more_rights_than_needed(story)
-    _experts_and_a_policy_come_into_effect(story)
-    _a_wrong_change_is_refused(story)
-    _grpc_names_the_best_expert(story)
-    _the_gateway_has_it_answer(story)
+    for step in (
+        _helm_installs_the_chart,
+        _nobody_has_more_rights_than_needed,
+        _experts_and_a_policy_come_into_effect,
+        _a_wrong_change_is_refused,
+        _grpc_names_the_best_expert,
+        _the_gateway_has_it_answer,
+    ):
+        _tell(step, story)
     story.clients.start(CLIENTS)
     for step in (
         _experts_are_scaled_up_and_down,
@@ -83,11 +90,18 @@ def test_a_user_installs_routes_breaks_upgrades_and_uninstalls(story: Story) -> 
         _the_routers_are_rolled,
         _helm_upgrades_the_release,
     ):
-        step(story)
+        _tell(step, story)
         assert story.clients.failures == [], step.__name__
-    _an_expert_is_killed(story)
+    _tell(_an_expert_is_killed, story)
     story.clients.stop()
-    _helm_uninstalls_the_release(story)
+    _tell(_helm_uninstalls_the_release, story)
+
+
+def _tell(step: Callable[[Story], None], story: Story) -> None:
+    began = time.monotonic()
+    step(story)
+    name, seconds, answered = step.__name__.strip("_"), time.monotonic() - began, len(story.clients.answers)
+    logger.info("%s: %.1f s; %d answers so far", name, seconds, answered)
 
 
 def _helm_installs_the_chart(story: Story) -> None:
