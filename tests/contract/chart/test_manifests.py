@@ -91,6 +91,7 @@ def test_a_sample_is_whole(folder: Path) -> None:
         assert spec.model_name in notes["pointsman.io/served-model-names"].split(",")
         ports = {str(port["containerPort"]) for item in template["spec"]["containers"] for port in item["ports"]}
         assert notes.get("pointsman.io/port", "8000") in ports
+        assert all("preStop" in item["lifecycle"] for item in template["spec"]["containers"]), "open answers are cut"
 
 
 def test_the_emulated_experts_use_the_charts_image() -> None:
