@@ -181,7 +181,7 @@ def test_shortest_queue_alone_needs_no_fallback() -> None:
         ("spec/objectives/qualityFloorPercent", 101, "spec.objectives.qualityFloorPercent: Input should be less than"),
         ("spec/objectives/timePerOutputTokenMilliseconds", -1, "Input should be greater than or equal to 0 (got -1)"),
         ("spec/picker/name", "ImpactGreddy", "spec.picker.name: no picker is called 'ImpactGreddy'; did you mean Imp"),
-        ("spec/picker/name", "Zzz", "no picker is called 'Zzz'; there are HanActor, ImpactGreedy, RoundRobin, ShortestQueue"),
+        ("spec/picker/name", "Zzz", "no picker is called 'Zzz'; there are HanActor, ImpactGreedy, RoundRobin, Sh"),
         ("spec/picker/fallback", ["RoundRobin", "x"], "spec.picker.fallback[1]: no picker is called 'x'"),
         ("spec/picker/fallback", ["HanActor"], "fallback names the picker itself (HanActor); remove it"),
         ("spec/picker/fallback", ["RoundRobin"] * 2, "fallback names RoundRobin twice; name each picker once"),

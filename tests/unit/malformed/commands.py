@@ -46,7 +46,11 @@ def run(arguments: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: p
 CASES = (
     Case("an unknown command", "routes", "2: No such command 'routes'.…"),
     Case("an unknown option", "router --police policy.yaml", "2: No such option: --police…"),
-    Case("a missing option", "router --policy policy.yaml", "2: give --policy and --experts, or --kubernetes to find both in a cluster"),
+    Case(
+        "a missing option",
+        "router --policy policy.yaml",
+        "2: give --policy and --experts, or --kubernetes to find both in a cluster",
+    ),
     Case(
         "a policy file that does not exist",
         "router --policy absent.yaml --experts experts.yaml",
