@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pointsman_policy.compiled import compiled
+from pointsman_policy.compiled import allocating
 from pointsman_policy.pickers.picker import Picker, best
 from pointsman_policy.runtime.features import FEATURES, features_of
 from pointsman_policy.state import DROP, RoutingState
@@ -66,7 +66,7 @@ def _kernel(
     return chosen
 
 
-@compiled
+@allocating
 def _layer(
     parameters: npt.NDArray[np.float64], at: int, x: npt.NDArray[np.float64], outputs: int, rectified: bool
 ) -> npt.NDArray[np.float64]:
