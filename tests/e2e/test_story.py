@@ -40,8 +40,13 @@ VALUES = {"router": ROUTER, "operator": OPERATOR, "gateway": GATEWAY}
 
 @pytest.fixture
 def definitions_are_removed(cluster: Cluster) -> Iterator[None]:
-    """Helm keeps definitions when a release goes; other tests must find none that belongs to this one."""
+    """Helm takes no definitions that others made, and keeps its own when a release goes: none before, none after."""
+    _remove_definitions(cluster)
     yield
+    _remove_definitions(cluster)
+
+
+def _remove_definitions(cluster: Cluster) -> None:
     for name in DEFINITIONS:
         cluster.objects.delete(CRDS, name)
     eventually(lambda: not any(cluster.objects.find(CRDS, name) for name in DEFINITIONS), "definitions stay")

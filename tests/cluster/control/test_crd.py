@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from tests.cluster.control.policies import Policies
+from tests.cluster.control.policies import Policies, wait_for
 from tests.cluster.objects import RefusedError
 
 
@@ -51,7 +51,11 @@ def test_the_status_is_a_subresource(policies: Policies) -> None:
 
 
 def test_every_field_explains_itself(policies: Policies, kubectl: Callable[..., str]) -> None:
-    told = kubectl("explain", "routerpolicies.spec.objectives.normalizedTimePerOutputTokenMilliseconds")
-    assert "NTPOT: arrival to end" in told
+    field = "routerpolicies.spec.objectives.normalizedTimePerOutputTokenMilliseconds"
+    wait_for(  # the API server tells of a new kind's fields some seconds after it serves the kind
+        lambda: kubectl("explain", field, check=False),
+        lambda told: "NTPOT: arrival to end" in told,
+        "the field does not explain itself",
+    )
     assert "rp" in kubectl("api-resources", "--api-group=pointsman.io")
     assert policies.namespace

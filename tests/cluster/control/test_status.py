@@ -24,8 +24,11 @@ def test_a_policy_comes_into_effect(
     policies.wait(Accepted="Valid", ExpertsDiscovered="NoPods", MetricsFresh="Fresh", Programmed="AllRouters")
     for number in (1, 2):
         add_pod(cluster, policies.namespace, f"expert-{number}", EXPERT, f"10.9.0.{number}", ANNOTATIONS)
-    found = policies.wait(ExpertsDiscovered="Found")
-    assert found["ExpertsDiscovered"]["message"] == "2 of 2 experts are ready."
+    wait_for(
+        lambda: policies.wait(ExpertsDiscovered="Found")["ExpertsDiscovered"]["message"],
+        lambda message: message == "2 of 2 experts are ready.",
+        "the second expert is not found",
+    )
     stored = policies.get()
     assert stored["status"]["observedGeneration"] == stored["metadata"]["generation"] == 1
     assert stored["status"]["experts"] == {"ready": 2, "total": 2, "summary": "2/2"}
