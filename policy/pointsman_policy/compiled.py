@@ -18,7 +18,18 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-WITHOUT_KERNELS = ("evaluation", "learning", "networks", "prediction")
+WITHOUT_KERNELS = (
+    "evaluation",
+    "experience",
+    "learning",
+    "networks",
+    "prediction",
+    "registry",
+    "retraining",
+    "rollout",
+    "service",
+    "twin",
+)
 """Folders of the package whose code no kernel is made of or calls."""
 
 

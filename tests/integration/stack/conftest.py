@@ -149,6 +149,11 @@ class Stack:
         (found,) = [one for one in self.state()["policies"] if one["name"] == policy]
         return {one["endpoint"]["expert"]["name"]: one for one in found["experts"]}
 
+    def readiness(self, expert: str) -> bool | None:
+        """Whether an expert may be picked; None = the policy does not know it, as it is while Envoy is told of it."""
+        view = self.views().get(expert)
+        return None if view is None else bool(view["ready"])
+
     def explain(self, decision_id: str) -> dict[str, Any]:
         response = requests.get(f"{self.admin_url}/debug/decisions/{decision_id}", timeout=5)
         assert response.status_code == 200, response.text

@@ -52,12 +52,12 @@ def test_an_expert_that_is_not_ready_is_left_alone(stack: "Stack") -> None:
     large["ready"] = False
     try:
         stack.write_experts()
-        eventually(lambda: not stack.views()["large"]["ready"], "the router does not take the change over")
+        eventually(lambda: stack.readiness("large") is False, "the router does not take the change over")
         assert served_by(stack, stack.post().decision_id) == stack.address("medium")
     finally:
         del large["ready"]
         stack.write_experts()
-    eventually(lambda: "large" in stack.views() and stack.views()["large"]["ready"], "it does not become ready")
+    eventually(lambda: stack.readiness("large") is True, "it does not become ready")
 
 
 def test_a_changed_policy_takes_effect_without_losing_a_request(stack: "Stack") -> None:

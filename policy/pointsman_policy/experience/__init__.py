@@ -1,0 +1,1 @@
+"""What happened: outcomes of requests, kept for learning."""

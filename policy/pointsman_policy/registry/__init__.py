@@ -1,0 +1,1 @@
+"""Versions of learned policies: their files, their digests, where each of them stands."""

@@ -1,0 +1,1 @@
+"""How a candidate comes into service step by step, and how it is withdrawn."""

@@ -1,0 +1,1 @@
+"""The policy service: PolicyService over gRPC and what stands behind it."""

@@ -1,0 +1,1 @@
+"""A RouterPolicy's digital twin: the simulator with experts calibrated to outcomes and with the traffic observed."""
