@@ -75,7 +75,7 @@ def note_progress(
     """
     gained, seconds = note_tokens(ledger, slot, at, tokens, first_token_at)
     if gained > 0.0:
-        note_pace(ledger, beliefs[expert], loads[expert], loads[expert], expert, at, gained, seconds)
+        note_pace(ledger, beliefs, loads, loads, expert, at, gained, seconds)
 
 
 @compiled
@@ -116,9 +116,9 @@ def note_tokens(ledger: Ledger, slot: int, at: float, tokens: float, first_token
 @compiled
 def note_pace(
     ledger: Ledger,
-    belief: Record,
-    load: Record,
-    paced: Record,
+    beliefs: npt.NDArray[np.void],
+    loads: npt.NDArray[np.void],
+    paces: npt.NDArray[np.void],
     expert: int,
     at: float,
     gained: float,
@@ -128,14 +128,17 @@ def note_pace(
 
     Args:
         ledger: Open requests of X experts.
-        belief: BELIEF row of the expert.
-        load: LOAD row of the expert, as it is.
-        paced: LOAD row whose pace is written: that of the belief.
+        beliefs: BELIEF rows, [X].
+        loads: LOAD rows, [X].
+        paces: LOAD rows whose pace is written, [X]; the same ones, or those of other beliefs about the same experts.
         expert: Index of the expert.
         at: When the last of the tokens came, seconds.
         gained: Tokens.
         seconds: How long they took.
     """
+    belief = beliefs[expert]
+    load = loads[expert]
+    pace = paces[expert]
     most = min(belief.maximum_running_count, max(load.running_limit, 1.0))
     batch, context, _ = batch_of(ledger, expert, load.other_running_count, most)
     if belief.kv_capacity_tokens > 0.0:
@@ -145,5 +148,5 @@ def note_pace(
     stalled = min(prompts * belief.per_prefill_token_seconds, LARGEST_PREFILL_SHARE) * seconds
     believed = min(max(gained * iteration + stalled, seconds / _LARGEST_RATIO), seconds * _LARGEST_RATIO)
     fading = np.exp(-believed / _MEMORY_SECONDS)
-    paced.observed_seconds = paced.observed_seconds * fading + seconds
-    paced.believed_seconds = paced.believed_seconds * fading + believed
+    pace.observed_seconds = pace.observed_seconds * fading + seconds
+    pace.believed_seconds = pace.believed_seconds * fading + believed

@@ -1,7 +1,7 @@
 """What the router knows of every expert between samples: the open requests it sent there, and the load others cause."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +9,11 @@ import numpy.typing as npt
 
 from pointsman_operator.decision import ExpertView
 from pointsman_operator.discovery.endpoint import Endpoint
+from pointsman_operator.state.lens import Lens
 from pointsman_operator.telemetry.sample import LoadSample
 from pointsman_policy.latency.profiles import ProfileTable, beliefs, read_profiles
 from pointsman_policy.ledger import close_entry, grown, new_ledger, open_entry
-from pointsman_policy.pace import note_progress
+from pointsman_policy.pace import note_pace, note_tokens
 from pointsman_policy.prediction.predictor import Prediction
 from pointsman_policy.reckoning import BELIEF, Asked, assemble, new_loads, observe, open_request, reckon
 from pointsman_policy.state import ENGINES, Record, RoutingState, empty_state
@@ -23,6 +24,10 @@ _IN_TRANSIT_SECONDS = 0.25
 """A request younger than this may not have reached its expert when the expert was sampled."""
 _LOSS_SECONDS = 1.0
 """How long an expert must have counted too few requests before any is taken for lost: ends are reported late too."""
+
+
+DECLARED = ""
+"""Name of the beliefs that discovery brings; other lenses are those of versions."""
 
 
 class InFlight:
@@ -40,6 +45,7 @@ class InFlight:
         self._known: frozenset[str] = frozenset()
         self._profiles: tuple[Path, ProfileTable] | None = None
         self._suspicions: dict[int, tuple[float, float]] = {}
+        self._lenses: dict[str, Lens] = {}
 
     def set_experts(self, endpoints: Sequence[Endpoint], profiles: Path | None) -> None:
         """Take over the list of experts.
@@ -68,6 +74,24 @@ class InFlight:
                 row = self._take_row(address)
             self._beliefs[row] = _belief(endpoint, table)
 
+    def set_lens(self, name: str, endpoints: Sequence[Endpoint]) -> None:
+        """Take over what a version believes.
+
+        Args:
+            name: Of the lens, not `DECLARED`; made if there is none.
+            endpoints: Experts of the list, described as the version knows them.
+        """
+        lens = self._lenses.get(name)
+        if lens is None:
+            lens = self._lenses[name] = Lens(len(self._beliefs))
+        table = self._profiles[1] if self._profiles else None
+        for endpoint in endpoints:
+            lens.believe(self.row(endpoint), _belief(endpoint, table))
+
+    def keep_lenses(self, names: Collection[str]) -> None:
+        """Let go of all other lenses."""
+        self._lenses = {name: lens for name, lens in self._lenses.items() if name in names}
+
     def row(self, endpoint: Endpoint) -> int:
         """Return the row of an expert that is in the list."""
         return self._row[endpoint.address]
@@ -85,12 +109,14 @@ class InFlight:
         prediction: Prediction,
         usable: npt.NDArray[np.bool_],
         state: RoutingState,
+        lens: str = DECLARED,
     ) -> int:
-        """Write the state of one request; see `pointsman_policy.reckoning.assemble`."""
+        """Write the state of one request, by the beliefs of a lens; see `pointsman_policy.reckoning.assemble`."""
+        beliefs, loads = self._seen(lens, rows)
         return assemble(
             self._ledger,
-            self._beliefs,
-            self._loads,
+            beliefs,
+            loads,
             rows,
             arrivals,
             now,
@@ -116,7 +142,14 @@ class InFlight:
 
     def note_progress(self, row: int, slot: int, at: float, tokens: float, first_token_at: float) -> None:
         """Take a report on an open request: it has so many tokens at a moment; see `pointsman_policy.pace`."""
-        note_progress(self._ledger, self._beliefs, self._loads, row, slot, at, tokens, first_token_at)
+        gained, seconds = note_tokens(self._ledger, slot, at, tokens, first_token_at)
+        if gained <= 0.0:
+            return
+        ledger, loads = self._ledger, self._loads
+        note_pace(ledger, self._beliefs, loads, loads, row, at, gained, seconds)
+        for lens in self._lenses.values():
+            if lens.beliefs[row]["base_seconds"] > 0.0:  # it knows this expert
+                note_pace(ledger, lens.beliefs, loads, lens.paces, row, at, gained, seconds)
 
     def close(self, row: int, slot: int, now: float) -> None:
         """Close a request."""
@@ -177,14 +210,15 @@ class InFlight:
                 load["kv_cache_utilization_ratio"] = np.nan
                 load["running_limit"] = np.inf
 
-    def reckon(self, rows: npt.NDArray[np.int64], now: float, state: RoutingState) -> None:
+    def reckon(self, rows: npt.NDArray[np.int64], now: float, state: RoutingState, lens: str = DECLARED) -> None:
         """Write what the experts of these rows look like now into a state; its request side is left alone."""
-        reckon(self._ledger, self._beliefs, self._loads, rows, now, state)
+        beliefs, loads = self._seen(lens, rows)
+        reckon(self._ledger, beliefs, loads, rows, now, state)
 
-    def views(self, endpoints: Sequence[Endpoint], now: float) -> tuple[ExpertView, ...]:
+    def views(self, endpoints: Sequence[Endpoint], now: float, lens: str = DECLARED) -> tuple[ExpertView, ...]:
         """Return what is believed of these experts now, in their order."""
         state = empty_state(len(endpoints))
-        self.reckon(np.array([self.row(endpoint) for endpoint in endpoints], np.int64), now, state)
+        self.reckon(np.array([self.row(endpoint) for endpoint in endpoints], np.int64), now, state, lens)
         return tuple(
             ExpertView(
                 endpoint=endpoint,
@@ -197,6 +231,13 @@ class InFlight:
             )
             for endpoint, row in zip(endpoints, state.expert, strict=True)
         )
+
+    def _seen(self, name: str, rows: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.void], npt.NDArray[np.void]]:
+        """Return BELIEF and LOAD rows, [X], of which those of some experts are right for a lens."""
+        if name == DECLARED:
+            return self._beliefs, self._loads
+        lens = self._lenses[name]
+        return lens.beliefs, lens.loads(rows, self._loads)
 
     def _lost(self, row: int, sampled_at: float, running: float, waiting: float) -> list[int]:
         if math.isnan(running) or math.isnan(waiting):
@@ -234,8 +275,12 @@ class InFlight:
             self._ledger = grown(self._ledger, 2 * experts, capacity)
             self._loads = np.concatenate([self._loads, new_loads(experts)])
             self._beliefs = np.concatenate([self._beliefs, np.zeros(experts, BELIEF)])
+            for lens in self._lenses.values():
+                lens.grow(2 * experts)
         self._row[address] = row
         self._loads[row] = new_loads(1)[0]
+        for lens in self._lenses.values():
+            lens.forget(row)
         self._suspicions.pop(row, None)
         self._ledger.ended_count[row] = 0
         return row

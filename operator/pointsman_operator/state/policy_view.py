@@ -10,7 +10,7 @@ import numpy.typing as npt
 from pointsman_operator.decision import ObjectiveOverrides, RouteQuery
 from pointsman_operator.discovery.endpoint import Endpoint
 from pointsman_operator.routerpolicy import RouterPolicy
-from pointsman_operator.state.in_flight import InFlight
+from pointsman_operator.state.in_flight import DECLARED, InFlight
 from pointsman_policy.experts import Expert
 from pointsman_policy.prediction.fitted import FittedPredictor
 from pointsman_policy.prediction.for_experts import ExpertPredictor
@@ -40,6 +40,7 @@ class PolicyView:
         in_flight: Knows all of them.
         arrivals: ARRIVALS row of the policy; kept over changes of its experts.
         fitted: Predicts quality and length for the models that it knows; None = all experts are at their priors.
+        lens: By which beliefs it sees the experts.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class PolicyView:
         in_flight: InFlight,
         arrivals: npt.NDArray[np.void],
         fitted: FittedPredictor | None = None,
+        lens: str = DECLARED,
     ) -> None:
         self.endpoints = tuple(endpoints)
         self.rows = np.array([in_flight.row(endpoint) for endpoint in endpoints], np.int64)
@@ -57,6 +59,7 @@ class PolicyView:
         """Experts that the last assembled request may go to."""
         self._in_flight = in_flight
         self._arrivals = arrivals
+        self.lens = lens
         experts = [endpoint.expert for endpoint in endpoints]
         self._predictor = _predictor(experts, fitted)
         self._ready = np.array([expert.ready for expert in experts], np.bool_)
@@ -77,8 +80,14 @@ class PolicyView:
         """Models for which quality or length was not fitted, though there is a fitted predictor."""
         return self._predictor.at_prior if isinstance(self._predictor, ExpertPredictor) else ()
 
-    def assemble(self, query: RouteQuery, now: float) -> RoutingState:
-        """Return what is known when a request arrives; valid until the next call. Nothing may be allowed."""
+    def assemble(self, query: RouteQuery, now: float, counted: bool = True) -> RoutingState:
+        """Return what is known when a request arrives; valid until the next call. Nothing may be allowed.
+
+        Args:
+            query: The request.
+            now: Seconds.
+            counted: Whether it counts as an arrival; not where a second opinion is asked for.
+        """
         prompt_tokens = query.prompt_tokens or max(len(query.prompt) // _CHARACTERS_PER_TOKEN, 1)
         objectives = self.objectives(query.objectives)
         asked = Asked(
@@ -93,8 +102,9 @@ class PolicyView:
         )
         prediction = self._predictor.predict(query.prompt, prompt_tokens)
         usable = self._usable(query, prompt_tokens + query.max_output_tokens)
+        arrivals = self._arrivals if counted else self._arrivals.copy()
         self.allowed_count = self._in_flight.assemble(
-            self.rows, self._arrivals, now, asked, prediction, usable, self.state
+            self.rows, arrivals, now, asked, prediction, usable, self.state, self.lens
         )
         return self.state
 

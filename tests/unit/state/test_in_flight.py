@@ -5,9 +5,11 @@ import numpy as np
 import pytest
 from tests.unit.routing import UNIX_OFFSET, endpoint
 
+from pointsman_operator.discovery.endpoint import Endpoint
 from pointsman_operator.state.in_flight import InFlight
 from pointsman_operator.telemetry.sample import LoadSample
 from pointsman_policy.errors import DocumentError
+from pointsman_policy.experts import IterationTime
 from pointsman_policy.latency.estimator import ESTIMATE
 from pointsman_policy.state import Record, empty_state
 
@@ -124,3 +126,70 @@ def test_lost_requests_are_the_oldest_silent_ones(in_flight: InFlight) -> None:
 def test_half_a_sample_makes_nothing_lost(in_flight: InFlight, counts: tuple[float | None, float | None]) -> None:
     opened(in_flight, in_flight.row(A), NOW - 10, 10)
     assert [observe(in_flight, *counts, now=NOW + late) for late in range(4)] == [[]] * 4
+
+
+def seen_through(in_flight: InFlight, lens: str, now: float = NOW) -> Record:
+    state = empty_state(1)
+    in_flight.reckon(np.array([in_flight.row(A)]), now, state, lens)
+    return state.expert[0].copy()
+
+
+def twice_as_slow() -> Endpoint:
+    speed = IterationTime(
+        base_milliseconds=20,
+        per_sequence_milliseconds=0.2,
+        per_context_token_milliseconds=0.0002,
+        per_prefill_token_milliseconds=0.02,
+    )
+    return endpoint("a", iteration_time=speed)
+
+
+def answer(in_flight: InFlight, seconds_per_token: float) -> None:
+    """One long answer of expert A, reported each second."""
+    row = in_flight.row(A)
+    slot = opened(in_flight, row, NOW, 10)
+    for second in range(1, 300):
+        in_flight.note_progress(row, slot, NOW + second, 1 + (second - 1) / seconds_per_token, NOW + 1)
+    in_flight.close(row, slot, NOW + 300)
+
+
+def test_each_lens_has_a_pace_of_its_own(in_flight: InFlight) -> None:
+    in_flight.set_lens("new", [twice_as_slow()])
+    answer(in_flight, 0.020)
+    declared, new = believed(in_flight), seen_through(in_flight, "new")
+    assert declared["pace_ratio"] == pytest.approx(2.0, rel=0.1)
+    assert new["pace_ratio"] == pytest.approx(1.0, rel=0.1)
+    assert new["base_seconds"] == pytest.approx(declared["base_seconds"], rel=0.1)
+
+
+def test_lenses_show_the_same_load(in_flight: InFlight) -> None:
+    in_flight.set_lens("new", [twice_as_slow()])
+    observe(in_flight, 5.0, 2.0)
+    opened(in_flight, in_flight.row(A), NOW, 10)
+    for name in ("running_request_count", "waiting_request_count", "in_flight_count", "telemetry_age_seconds"):
+        assert seen_through(in_flight, "new")[name] == believed(in_flight)[name]
+    assert seen_through(in_flight, "new")["in_flight_count"] == 1
+
+
+def test_beliefs_that_stay_keep_their_pace_and_new_ones_start_without(in_flight: InFlight) -> None:
+    in_flight.set_lens("new", [twice_as_slow()])
+    answer(in_flight, 0.060)
+    slow = seen_through(in_flight, "new")["pace_ratio"]
+    assert slow == pytest.approx(3.0, rel=0.1)
+    in_flight.set_lens("new", [twice_as_slow()])
+    assert seen_through(in_flight, "new")["pace_ratio"] == slow
+    in_flight.set_lens("new", [A])
+    assert seen_through(in_flight, "new")["pace_ratio"] == 1.0
+
+
+def test_lenses_grow_with_the_list_and_go_when_told(in_flight: InFlight) -> None:
+    in_flight.set_lens("new", [twice_as_slow()])
+    many = [endpoint("a"), *(endpoint(f"b{i}", endpoint=f"10.0.1.{i}:8000") for i in range(40))]
+    in_flight.set_experts(many, None)
+    in_flight.set_lens("new", [twice_as_slow(), *many[1:]])
+    state = empty_state(len(many))
+    in_flight.reckon(np.array([in_flight.row(one) for one in many]), NOW, state, "new")
+    assert state.expert["base_seconds"] == pytest.approx([0.02, *[0.01] * 40])
+    in_flight.keep_lenses([])
+    with pytest.raises(KeyError):
+        seen_through(in_flight, "new")
