@@ -7,7 +7,7 @@ words have equal numbers wherever they stand.
 
 import math
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -80,17 +80,32 @@ class HashedNgrams:
         return features
 
 
-def _encode(text: str, row: npt.NDArray[np.float32]) -> None:
+class NgramCounts(NamedTuple):
+    """What a text's features are made of."""
+
+    counts: npt.NDArray[np.intp]
+    """Of n-grams by bucket, [4096]."""
+    surface: tuple[float, ...]
+    """As they are, [7]."""
+
+
+def count_ngrams(text: str) -> NgramCounts:
+    """Return the counts behind a text's features; the text must not be empty."""
     sampled = text
     if len(text) > _HEAD_CHARACTERS + _TAIL_CHARACTERS:
         sampled = f"{text[:_HEAD_CHARACTERS]}\n{text[-_TAIL_CHARACTERS:]}"
     encoded = sampled.encode("utf-8", "replace")
     classes = _CLASSES[np.frombuffer(encoded, np.uint8)]
-    counts = np.bincount(_buckets(encoded.lower(), _IN_WORDS[classes]), minlength=_BUCKETS).astype(np.float32)
+    counts = np.bincount(_buckets(encoded.lower(), _IN_WORDS[classes]), minlength=_BUCKETS)
+    return NgramCounts(counts, _surface(len(text), classes))
+
+
+def _encode(text: str, row: npt.NDArray[np.float32]) -> None:
+    counted, row[_BUCKETS:] = count_ngrams(text)
+    counts = counted.astype(np.float32)
     buckets = row[:_BUCKETS]
     np.sqrt(counts, out=buckets)
     buckets *= 1 / math.sqrt(max(float(counts.sum()), 1.0))
-    row[_BUCKETS:] = _surface(len(text), classes)
 
 
 def _buckets(encoded: bytes, in_word: npt.NDArray[np.bool_]) -> _Numbers:
