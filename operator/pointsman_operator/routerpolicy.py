@@ -196,18 +196,34 @@ def _check_url(url: str) -> None:
 
 
 class Training(Document):
-    """When the learned policy is trained again."""
+    """When the learned policy is trained again, and from what."""
 
     schedule: str = Field(default="0 3 * * *", max_length=128)
     """Five cron fields in UTC: minute, hour, day of month, month, day of week."""
     minimum_outcomes: Integer = Field(default=2_000, ge=1, le=100_000_000)
     """Outcomes that must have come in since the last training, 1 to 100000000 requests."""
+    store_prompts: Annotated[bool, Field(strict=True)] = False
+    """Whether the policy service keeps prompts as they are; else only hashed n-grams of them, which do not tell their
+    text."""
+    exploration_percent: Integer = Field(default=0, ge=0, le=50)
+    """Share of decisions that may try another expert among those that are nearly as good and in time, 0 to 50. More of
+    them tell sooner what an expert has become."""
+    ray: str = Field(default="", max_length=256)
+    """Address of a Ray cluster that trainings simulate on, such as "ray://ray-head:10001"; empty = the policy service's
+    own CPUs."""
 
     @field_validator("schedule")
     @classmethod
     def _has_five_fields(cls, value: str) -> str:
         if len(value.split()) != 5:
             raise ValueError('must be five cron fields (minute hour day month weekday), such as "0 3 * * *"')
+        return value
+
+    @field_validator("ray")
+    @classmethod
+    def _is_an_address(cls, value: str) -> str:
+        if value and (not value.removeprefix("ray://") or any(character.isspace() for character in value)):
+            raise ValueError('must be an address without spaces, such as "ray://ray-head:10001"; or leave it out')
         return value
 
 
@@ -222,8 +238,13 @@ class Rollout(Document):
         default=(5, 25, 50), max_length=10
     )
     """Shares of requests that it serves stage by stage, 1 to 100, each above the one before; then it serves all."""
+    canary_minutes: Integer = Field(default=10, ge=0, le=10_080)
+    """How long each of these steps takes at least, 0 to 10080 minutes."""
+    canary_requests: Integer = Field(default=300, ge=1, le=10_000_000)
+    """Requests that it must have answered in each of these steps, 1 to 10000000."""
     maximum_slo_regression_percent: Percent = 1
-    """It is withdrawn when SLO attainment falls by more than this many percentage points, 0 to 100."""
+    """It is withdrawn when its SLO attainment or its QoS lies beyond doubt more than this many percentage points below
+    that of the other requests, 0 to 100."""
 
     @field_validator("canary_percents")
     @classmethod
@@ -249,7 +270,7 @@ class Spec(Document):
     telemetry: Telemetry
     """Where the experts' load is read."""
     training: Training = Training()
-    """When the learned policy is trained again."""
+    """When the learned policy is trained again, and from what."""
     rollout: Rollout = Rollout()
     """How a newly trained policy comes into service."""
 

@@ -51,8 +51,15 @@ spec:
   admission: {mode: ShedHopeless}
   telemetry:
     {source: DirectScrape, intervalMilliseconds: 500, staleAfterMilliseconds: 2000}
-  training: {schedule: "30 2 * * 1", minimumOutcomes: 100}
-  rollout: {mode: Manual, shadowMinutes: 5, canaryPercents: [1, 100], maximumSloRegressionPercent: 2}
+  training:
+    {schedule: "30 2 * * 1", minimumOutcomes: 100, storePrompts: true, explorationPercent: 5, ray: "ray://head:10001"}
+  rollout:
+    mode: Manual
+    shadowMinutes: 5
+    canaryPercents: [1, 100]
+    canaryMinutes: 0
+    canaryRequests: 50
+    maximumSloRegressionPercent: 2
 status:
   observedGeneration: 3
   conditions: [{type: Accepted}]
@@ -85,6 +92,8 @@ def test_what_is_left_out_gets_its_default() -> None:
     assert (spec.telemetry.source, spec.telemetry.interval_milliseconds) == ("Prometheus", 1000)
     assert spec.telemetry.stale_after_milliseconds == 15_000
     assert (spec.training.schedule, spec.training.minimum_outcomes) == ("0 3 * * *", 2000)
+    assert (spec.training.store_prompts, spec.training.exploration_percent, spec.training.ray) == (False, 0, "")
+    assert (spec.rollout.canary_minutes, spec.rollout.canary_requests) == (10, 300)
     assert (spec.rollout.mode, spec.rollout.shadow_minutes, spec.rollout.canary_percents) == (
         "Automatic",
         30,
@@ -195,6 +204,21 @@ def test_shortest_queue_alone_needs_no_fallback() -> None:
         ("spec/telemetry/prometheusUrl", "http://p/?a=b", "give the server's base URL only"),
         ("spec/telemetry/staleAfterMilliseconds", 900, "staleAfterMilliseconds (900) is below intervalMilliseconds"),
         ("spec/training/schedule", "daily", "spec.training.schedule: must be five cron fields"),
+        (
+            "spec/training/storePrompts",
+            "yes",
+            "spec.training.storePrompts: Input should be a valid boolean (got 'yes')",
+        ),
+        ("spec/training/storePrompts", 1, "spec.training.storePrompts: Input should be a valid boolean (got 1)"),
+        (
+            "spec/training/explorationPercent",
+            51,
+            "spec.training.explorationPercent: Input should be less than or equal",
+        ),
+        ("spec/training/ray", "ray://", "spec.training.ray: must be an address without spaces"),
+        ("spec/training/ray", "head :10001", "spec.training.ray: must be an address without spaces"),
+        ("spec/rollout/canaryMinutes", -1, "spec.rollout.canaryMinutes: Input should be greater than or equal to 0"),
+        ("spec/rollout/canaryRequests", 0, "spec.rollout.canaryRequests: Input should be greater than or equal to 1"),
         ("spec/rollout/canaryPercents", [5, 5], "spec.rollout.canaryPercents: must rise from step to step"),
         ("spec/rollout/canaryPercents", [50, 25], "spec.rollout.canaryPercents: must rise from step to step"),
         (

@@ -69,6 +69,8 @@ def _plain(owner: type[Document], part: Schema, definitions: Schema) -> Schema:
     kind = part.get("type") or ("string" if "const" in part else None)
     if kind == "string":
         return {"type": "string", **({"enum": [part["const"]]} if "const" in part else {}), **kept}
+    if kind == "boolean":
+        return {"type": "boolean"}
     if kind == "integer":
         narrow = kept.get("maximum", _LARGEST_INT32 + 1) <= _LARGEST_INT32
         return {"type": "integer", "format": "int32" if narrow else "int64", **kept}
