@@ -158,11 +158,10 @@ def roll_back(state: RolloutState, reason: str, now: float) -> RolloutState:
         return _withdraw(state, state.candidate.id.version, Stage.ROLLED_BACK, reason, now)
     if state.active == PACKAGED:
         raise RolloutError("the packaged policy is active and there is no candidate: there is nothing to go back to")
-    gone, earlier = state.active.version, state.earlier
-    state = _withdraw(state, gone, Stage.ROLLED_BACK, reason, now)
-    back = earlier[0] if earlier else PACKAGED
-    state = state.model_copy(update={"active": back, "active_since": now, "earlier": earlier[1:]})
-    return _note(state, back.version, Stage.ACTIVE, f"{gone} was rolled back", now)
+    gone, back = state.active.version, state.earlier[0] if state.earlier else PACKAGED
+    update = {"active": back, "active_since": now, "earlier": state.earlier[1:]}
+    state = _note(state.model_copy(update=update), back.version, Stage.ACTIVE, f"{gone} is rolled back", now)
+    return _withdraw(state, gone, Stage.ROLLED_BACK, reason, now)
 
 
 def _next_stage(candidate: Candidate, settings: RolloutSettings) -> Stage:

@@ -149,7 +149,11 @@ def test_rolling_back_goes_from_version_to_version_down_to_the_packaged_policy()
     state = active(SECOND, active(FIRST))
     assert state.stage_of("aaa") is Stage.RETIRED
     state = roll_back(state, "slow", NOW)
-    assert (state.active, state.history[0].reason) == (FIRST, "bbb was rolled back")
+    assert state.active == FIRST
+    assert [(entry.version, entry.stage, entry.reason) for entry in state.history[:2]] == [
+        ("bbb", Stage.ROLLED_BACK, "slow"),
+        ("aaa", Stage.ACTIVE, "bbb is rolled back"),
+    ]
     state = roll_back(state, "slow too", NOW)
     assert state.active == PACKAGED
     with pytest.raises(RolloutError, match="nothing to go back to"):
