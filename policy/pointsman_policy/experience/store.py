@@ -1,0 +1,284 @@
+"""The store of outcomes: everything that routers tell, kept once and for good.
+
+What is added is in the journal before `add` returns. `compact` moves it into Parquet parts, one set a day; a crash in
+between does no harm, since rows that are in a part already are left out when the journal is read again.
+"""
+
+import fcntl
+import logging
+import os
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from pointsman_policy.errors import DocumentError
+from pointsman_policy.experience.errors import StoreFullError, StoreInUseError
+from pointsman_policy.experience.fleet import Fleet, read_fleet, write_fleet
+from pointsman_policy.experience.frames import read_frame, write_frame
+from pointsman_policy.experience.journal import Journal, read_segment
+from pointsman_policy.experience.known_ids import Hashes, KnownIds
+from pointsman_policy.experience.location import StoreLocation, labels_catalogue, outcomes_catalogue
+from pointsman_policy.experience.parts import Part
+from pointsman_policy.experience.retention import Retention
+from pointsman_policy.experience.stats import PolicyStats, count_rows
+
+_LOGGER = logging.getLogger(__name__)
+
+_MOST_PENDING_BYTES = 512 << 20
+
+
+class Rows(NamedTuple):
+    """Rows of one policy."""
+
+    policy: str
+    table: pa.Table
+    """Of the schema OUTCOMES or LABELS."""
+
+
+class OutcomeStore:
+    """Keeps outcomes, labels and fleets.
+
+    Safe for use from several threads. Only one process may have a store.
+
+    Args:
+        location: Where.
+        retention: How long.
+        clock: Unix seconds.
+
+    Raises:
+        StoreInUseError: If another process has it.
+        DocumentError: If the place of the parts cannot be used.
+        OSError: If it cannot be read.
+    """
+
+    def __init__(self, location: StoreLocation, retention: Retention, clock: Callable[[], float]) -> None:
+        self.location = location
+        self._retention = retention
+        self._clock = clock
+        location.root.mkdir(parents=True, exist_ok=True)
+        self._lock_file = _lock(location.root / "lock")
+        location.write()
+        self._lock = threading.Lock()
+        self._compacting = threading.Lock()
+        self._catalogues = {True: outcomes_catalogue(location), False: labels_catalogue(location)}
+        self._known: dict[str, KnownIds] = {}
+        self._pending: dict[tuple[str, bool], list[pa.Table]] = {}
+        self._writing: dict[tuple[str, bool], pa.Table] = {}
+        self._fleets: dict[str, Fleet | None] = {}
+        self.problems: list[str] = []
+        """What was found damaged and set aside."""
+        self.deleted_rows = 0
+        """Outcomes that retention has taken, since the start."""
+        self._scan()
+        self._journal = Journal(location.root / "journal")
+        self._replay()
+
+    def add(self, outcomes: Sequence[Rows], labels: Sequence[Rows] = ()) -> list[Rows]:
+        """Keep rows; they are on disk when this returns.
+
+        Args:
+            outcomes: Those that are known already are left out.
+            labels: Of outcomes, which may arrive before or after them.
+
+        Returns:
+            The outcomes that are new.
+
+        Raises:
+            StoreFullError: If they cannot be written now; none of them is kept.
+        """
+        with self._lock:
+            self._check_pending()
+            given = [Rows(policy, table) for policy, table in outcomes if table.num_rows]
+            fresh = [Rows(policy, table.filter(pa.array(self._fresh(policy, table)))) for policy, table in given]
+            kept = [rows for rows in fresh if rows.table.num_rows]
+            told = [rows for rows in labels if rows.table.num_rows]
+            frames = [write_frame(rows.policy, rows.table, outcomes=True) for rows in kept]
+            frames += [write_frame(rows.policy, rows.table, outcomes=False) for rows in told]
+            try:
+                if frames:
+                    self._journal.append(frames)
+            except OSError as error:
+                raise StoreFullError(
+                    f"outcomes cannot be written ({error.strerror}); free space on the volume"
+                ) from error
+            for rows in kept:
+                self._take(rows, outcomes=True)
+            for rows in told:
+                self._take(rows, outcomes=False)
+            return fresh
+
+    def tell_fleet(self, fleet: Fleet) -> None:
+        """Keep a policy's fleet, unless a later one is known.
+
+        Raises:
+            StoreFullError: If it cannot be written now.
+        """
+        with self._lock:
+            known = self._fleet(fleet.policy)
+            if known is not None and (known.at > fleet.at or known.experts == fleet.experts):
+                return
+            try:
+                write_fleet(self.location.root, fleet)
+            except OSError as error:
+                raise StoreFullError(
+                    f"the fleet cannot be written ({error.strerror}); free space on the volume"
+                ) from error
+            self._fleets[fleet.policy] = fleet
+
+    def fleet(self, policy: str) -> Fleet | None:
+        """Return a policy's fleet; None = it was never told."""
+        with self._lock:
+            return self._fleet(policy)
+
+    def compact(self) -> None:
+        """Move what is pending into parts, merge small ones and delete outdated ones.
+
+        Raises:
+            OSError: If parts cannot be written now; everything stays in the journal.
+        """
+        with self._compacting:
+            with self._lock:
+                segments = self._journal.rotate()
+                tables = {key: pa.concat_tables(some) for key, some in self._pending.items()}
+                self._pending, self._writing = {}, tables
+            try:
+                self._write_parts()
+            except OSError:
+                with self._lock:
+                    for key, table in self._writing.items():
+                        self._pending.setdefault(key, []).insert(0, table)
+                    self._writing = {}
+                raise
+            for segment in segments:
+                segment.unlink(missing_ok=True)
+            self._merge()
+            self._retain()
+
+    def stats(self) -> dict[str, PolicyStats]:
+        """Return what is kept of each policy."""
+        with self._lock:
+            waiting = [(key[0], table) for key, some in self._pending.items() if key[1] for table in some]
+            waiting += [(key[0], table) for key, table in self._writing.items() if key[1]]
+            return count_rows(self._catalogues[True].listed(), waiting)
+
+    @property
+    def pending_rows(self) -> int:
+        """Rows that are in the journal only."""
+        with self._lock:
+            tables = [table for some in self._pending.values() for table in some]
+            return sum(table.num_rows for table in [*tables, *self._writing.values()])
+
+    @property
+    def size(self) -> int:
+        """All parts together, bytes."""
+        with self._lock:
+            return sum(catalogue.size for catalogue in self._catalogues.values())
+
+    def close(self) -> None:
+        """Let another process have the store; what is pending stays in the journal."""
+        with self._compacting, self._lock:
+            self._journal.close()
+            os.close(self._lock_file)
+
+    def _fleet(self, policy: str) -> Fleet | None:
+        if policy not in self._fleets:
+            try:
+                self._fleets[policy] = read_fleet(self.location.root, policy)
+            except DocumentError as error:
+                self.problems.append(str(error))
+                self._fleets[policy] = None
+        return self._fleets[policy]
+
+    def _fresh(self, policy: str, table: pa.Table) -> npt.NDArray[np.bool_]:
+        return self._ids(policy).fresh(_hashes(table))
+
+    def _ids(self, policy: str) -> KnownIds:
+        return self._known.setdefault(policy, KnownIds())
+
+    def _take(self, rows: Rows, *, outcomes: bool) -> None:
+        self._pending.setdefault((rows.policy, outcomes), []).append(rows.table)
+        if outcomes:
+            self._ids(rows.policy).add_recent(_hashes(rows.table))
+
+    def _check_pending(self) -> None:
+        tables = [table for some in self._pending.values() for table in some]
+        if sum(table.nbytes for table in [*tables, *self._writing.values()]) > _MOST_PENDING_BYTES:
+            raise StoreFullError("too many outcomes wait to be moved into parts; see the service's log for what fails")
+
+    def _scan(self) -> None:
+        for catalogue in self._catalogues.values():
+            self.problems += catalogue.scan()
+        hashes: dict[str, list[Hashes]] = {}
+        for part, _ in self._catalogues[True].listed():
+            try:
+                hashes.setdefault(part.policy, []).append(_hashes(self._catalogues[True].read(part, ["id_hash"])))
+            except OSError as error:
+                self.problems.append(self._catalogues[True].set_aside(part, str(error)))
+        for policy, found in hashes.items():
+            self._ids(policy).add_parts(found)
+
+    def _replay(self) -> None:
+        for segment in self._journal.segments():
+            for frame in read_segment(segment):
+                read = read_frame(frame, str(segment))
+                if read is None:
+                    continue
+                policy, table, outcomes = read
+                if outcomes:
+                    table = table.filter(pa.array(self._fresh(policy, table)))
+                if table.num_rows:
+                    self._take(Rows(policy, table), outcomes=outcomes)
+
+    def _write_parts(self) -> None:
+        for (policy, outcomes), table in list(self._writing.items()):
+            parts = self._catalogues[outcomes].write(policy, table)
+            with self._lock:
+                del self._writing[policy, outcomes]
+                if outcomes:
+                    self._ids(policy).add_parts([_hashes(table)])
+            _LOGGER.debug("%s: %d rows in %d parts", policy, table.num_rows, len(parts))
+
+    def _merge(self) -> None:
+        for catalogue in self._catalogues.values():
+            for policy in {part.policy for part, _ in catalogue.listed()}:
+                catalogue.merge(policy)
+
+    def _retain(self) -> None:
+        now = self._clock()
+        for outcomes, catalogue in self._catalogues.items():
+            items = dict(catalogue.listed())
+            outdated = self._retention.outdated(items, now)
+            for part in outdated if outcomes else ():
+                self._forget(part)
+                self.deleted_rows += items[part].rows
+            catalogue.delete(outdated)
+
+    def _forget(self, part: Part) -> None:
+        try:
+            hashes = _hashes(self._catalogues[True].read(part, ["id_hash"]))
+        except OSError as error:  # its ids stay known, which does no harm
+            _LOGGER.warning("%s; deleting it all the same", error)
+            return
+        with self._lock:
+            self._ids(part.policy).forget(hashes)
+
+
+def _hashes(table: pa.Table) -> Hashes:
+    return np.asarray(table.column("id_hash").to_numpy(), np.uint64)
+
+
+def _lock(path: Path) -> int:
+    file = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(file)
+        raise StoreInUseError(
+            f"{path.parent}: another process has this store; stop the other `pointsman policy`, or give another --root"
+        ) from error
+    return file
