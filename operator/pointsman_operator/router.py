@@ -1,7 +1,6 @@
 """The routing core: from a request to a decision, and from its outcome back into what the next decision knows."""
 
 import itertools
-import logging
 import math
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -9,8 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
+from pointsman_operator.arms import Arms
+from pointsman_operator.assignment import Assignment
 from pointsman_operator.decision import (
     Decision,
     ExpertView,
@@ -24,26 +24,30 @@ from pointsman_operator.decision import (
 from pointsman_operator.discovery.endpoint import Endpoint
 from pointsman_operator.discovery.store import matching
 from pointsman_operator.errors import NoExpertError, ShedError, UnknownDecisionError
+from pointsman_operator.exploration import Explored, explore
+from pointsman_operator.learning import Learning
 from pointsman_operator.metrics import Metrics
-from pointsman_operator.picking import AnyPicker, Chosen, PickerChain
+from pointsman_operator.picking import AnyPicker, Chosen
+from pointsman_operator.recorder import Recorder
 from pointsman_operator.routerpolicy import RouterPolicy
-from pointsman_operator.routes import Route, Routes, Score
+from pointsman_operator.routes import Arm, Route, Routes
+from pointsman_operator.second_opinion import second_opinion
 from pointsman_operator.state.in_flight import InFlight
 from pointsman_operator.state.policy_view import PolicyView
 from pointsman_operator.telemetry.sample import LoadSample
+from pointsman_operator.token_bucket import TokenBucket
 from pointsman_operator.trace import LATENCIES, Trace, latencies
-from pointsman_policy.latency.estimator import ESTIMATE, estimates
+from pointsman_policy.latency.estimator import ESTIMATE
 from pointsman_policy.prediction.fitted import FittedPredictor
 from pointsman_policy.prediction.for_experts import with_fitted_means
-from pointsman_policy.reckoning import new_arrivals
-from pointsman_policy.state import DROP, RoutingState, empty_state
-
-_LOGGER = logging.getLogger(__name__)
+from pointsman_policy.state import DROP, RoutingState
 
 _MOST_ENDPOINTS = 4
 """Endpoints listed in a decision: the pick and those to try when it fails."""
 _RECENT_DECISIONS = 4_096
 _UNIFORMS = 1_024
+_OPINIONS_PER_SECOND = 20
+"""How often a candidate that only watches is asked; each time costs about as much as a decision."""
 
 
 class Router:
@@ -54,9 +58,10 @@ class Router:
         metrics: Where decisions and outcomes are counted.
         clock: Monotonic seconds.
         unix_clock: Unix seconds, to place load samples on the monotonic clock.
-        rng: Breaks ties, and makes the prefix of decision ids.
+        rng: Breaks ties, explores, and makes the prefix of decision ids.
         decision_expiry_seconds: A decision of which nothing is heard for so long is closed.
         predictor: Predicts quality and length for the models that it knows; None = all experts are at their priors.
+        recorder: Takes decisions and outcomes for learning; None = nobody learns from them.
     """
 
     def __init__(
@@ -68,26 +73,28 @@ class Router:
         rng: np.random.Generator,
         decision_expiry_seconds: float = 600.0,
         predictor: FittedPredictor | None = None,
+        recorder: Recorder | None = None,
     ) -> None:
-        self._pickers = pickers
         self._metrics = metrics
         self._clock = clock
         self._unix_clock = unix_clock
         self._rng = rng
         self._expiry_seconds = decision_expiry_seconds
         self._predictor = predictor
-        self._at_prior: dict[str, tuple[str, ...]] = {}
+        self._recorder = recorder
         self._in_flight = InFlight()
+        self._arms = Arms(pickers, metrics, self._in_flight, predictor)
+        self._policies: Sequence[RouterPolicy] = ()
+        self._endpoints: Sequence[Endpoint] = ()
+        self._assignments: dict[str, Assignment] = {}
         self._routes = Routes(())
-        self._arrivals: dict[str, npt.NDArray[np.void]] = {}
-        self._chains: dict[str, tuple[RouterPolicy, PickerChain]] = {}
-        self._scores: dict[str, Score] = {}
         self._open: OrderedDict[str, Trace] = OrderedDict()
         self._by_slot: dict[int, str] = {}
         self._recent: OrderedDict[str, Trace] = OrderedDict()
         self._id_prefix = rng.bytes(6).hex()
         self._numbers = itertools.count()
         self._uniforms: list[float] = []
+        self._opinions = TokenBucket(_OPINIONS_PER_SECOND, 1 / _OPINIONS_PER_SECOND, clock)
 
     def configure(
         self, policies: Sequence[RouterPolicy], endpoints: Sequence[Endpoint], profiles: Path | None = None
@@ -105,34 +112,20 @@ class Router:
         if self._predictor is not None:
             endpoints = [replace(one, expert=with_fitted_means(one.expert, self._predictor)) for one in endpoints]
         self._in_flight.set_experts(endpoints, profiles)
-        routes = []
-        for policy in policies:
-            arrivals = self._arrivals.setdefault(policy.key, new_arrivals())
-            view = PolicyView(policy, matching(endpoints, policy), self._in_flight, arrivals, self._predictor)
-            if view.at_prior and view.at_prior != self._at_prior.get(policy.key):
-                _LOGGER.info("Policy %s: %s not fitted, at the experts' priors", policy.key, ", ".join(view.at_prior))
-            self._at_prior[policy.key] = view.at_prior
-            score = self._scores.setdefault(policy.key, Score())
-            version = self._pickers[policy.spec.picker.name].version
-            routes.append(Route(policy, self._chain(policy), view, score, version))
-        self._routes = Routes(routes)
-        for known in (self._arrivals, self._chains, self._at_prior, self._scores):
-            for key in known.keys() - self._routes.by_key.keys():
-                del known[key]
+        self._policies, self._endpoints = policies, endpoints
+        self._routes = self._arms.routes(policies, endpoints, self._assignments)
+        if self._recorder is not None:
+            self._recorder.configured([(one.key, matching(endpoints, one)) for one in policies], profiles)
 
-    def _chain(self, policy: RouterPolicy) -> PickerChain:
-        known = self._chains.get(policy.key)
-        if known and known[0].spec.picker == policy.spec.picker:
-            return known[1]
-        picker = policy.spec.picker
-        chain = PickerChain(
-            [self._pickers[name] for name in (picker.name, *picker.fallback)],
-            picker.timeout_milliseconds / 1e3,
-            self._metrics.fell_back,
-        )
-        chain.warm(_warm_up_state())
-        self._chains[policy.key] = (policy, chain)
-        return chain
+    def assign(self, policy: str, assignment: Assignment) -> None:
+        """Let other versions decide on a policy's requests, from the next one on.
+
+        Args:
+            policy: Key of the policy; one that is not there yet gets it when it comes.
+            assignment: What runs.
+        """
+        self._assignments[policy] = assignment
+        self._routes = self._arms.routes(self._policies, self._endpoints, self._assignments)
 
     def route(self, query: RouteQuery) -> Decision:
         """Pick an expert and open a decision.
@@ -144,25 +137,32 @@ class Router:
         """
         now = self._clock()
         route = self._routes.find(query.model, query.subset)
-        policy = route.policy.key
-        state = route.view.assemble(query, now)
-        if not route.view.allowed_count:
+        policy, arm = route.policy.key, route.arm(query)
+        state = arm.view.assemble(query, now)
+        if not arm.view.allowed_count:
             self._metrics.dropped(policy, NoExpertError.dropped_reason or "")
             raise NoExpertError(_why_no_expert(route, query))
-        chosen = route.chain.pick(state, self._uniform())
+        chosen = arm.chain.pick(state, self._uniform())
         self._metrics.picked(policy, chosen.picker, chosen.seconds)
+        explored = Explored(chosen.pick.expert, 1.0, False)
+        if route.assignment.exploration_percent:
+            explored = explore(state, chosen.pick.expert, route.assignment.exploration_percent, self._uniform())
+        learning = self._learning(route, arm, query, explored, now)
         if chosen.pick.expert == DROP:
             self._metrics.dropped(policy, ShedError.dropped_reason or "")
+            if self._recorder is not None:
+                names = [endpoint.name for endpoint in arm.view.endpoints]
+                self._recorder.dropped(self._next_id(), policy, chosen.picker, state, names, learning)
             raise ShedError(
                 "no expert is expected to answer within the request's objectives; retry later or relax the objectives"
             )
-        return self._open_decision(route, query, state, chosen, now).decision
+        return self._open_decision(route, arm, query, state, chosen, explored, learning, now).decision
 
     def report(self, outcome: Outcome) -> None:
         """Take progress or the end of a decision's request.
 
-        An end that is already known is left as it is; one that comes after the decision was closed for its silence
-        still counts.
+        An end that is already known is left as it is, but for a quality that was not; one that comes after the
+        decision was closed for its silence still counts.
 
         Raises:
             UnknownDecisionError: If the decision was never made here or has expired.
@@ -179,6 +179,10 @@ class Router:
         if trace.outcome is None and outcome.status is not OutcomeStatus.IN_PROGRESS:
             trace.outcome = outcome
             self._count_outcome(trace, outcome)
+        elif trace.outcome is not None and trace.outcome.quality is None and outcome.quality is not None:
+            trace.outcome = replace(trace.outcome, quality=outcome.quality)
+            if self._recorder is not None:
+                self._recorder.labelled(trace, outcome.quality)
 
     def explain(self, decision_id: str) -> Explanation:
         """Return a recent decision.
@@ -200,7 +204,7 @@ class Router:
             UnknownModelError: If there is none.
         """
         route = self._routes.find(model)
-        return route.policy.key, self._in_flight.views(route.view.endpoints, self._clock())
+        return route.policy.key, self._in_flight.views(route.endpoints, self._clock(), route.control.view.lens)
 
     def models(self) -> tuple[str, ...]:
         """Return the model names that clients may use: those of the policies, or a policy's key if another has its."""
@@ -237,13 +241,13 @@ class Router:
         return [
             (route.policy.key, view)
             for route in self._routes.by_key.values()
-            for view in self._in_flight.views(route.view.endpoints, now)
+            for view in self._in_flight.views(route.endpoints, now, route.control.view.lens)
         ]
 
     def endpoints(self, key: str) -> tuple[Endpoint, ...]:
         """Return the experts that the policy with this key ("namespace/name") selects; none if it is gone."""
         route = self._routes.by_key.get(key)
-        return route.view.endpoints if route else ()
+        return route.endpoints if route else ()
 
     def not_ready(self) -> str:
         """Say why the router cannot serve; empty if it can."""
@@ -254,20 +258,44 @@ class Router:
             self._uniforms = self._rng.random(_UNIFORMS).tolist()
         return self._uniforms.pop()
 
-    def _open_decision(self, route: Route, query: RouteQuery, state: RoutingState, chosen: Chosen, now: float) -> Trace:
-        view = route.view
-        first = chosen.pick.expert
+    def _next_id(self) -> str:
+        return f"{self._id_prefix}-{next(self._numbers):x}"
+
+    def _learning(self, route: Route, arm: Arm, query: RouteQuery, explored: Explored, now: float) -> Learning:
+        """Return what is recorded of a decision beside what explains it; the arm's state is that of the decision."""
+        if self._recorder is None:
+            return Learning(arm.version, arm.name)
+        sample = self._recorder.sample(route.policy.key, query, arm.view.state, route.assignment.store_prompts)
+        shadow = None
+        watcher = route.watcher
+        if watcher is not None and self._opinions.take():
+            shadow = second_opinion(watcher, query, explored.expert, now, self._uniform())
+        return Learning(arm.version, arm.name, explored.propensity, explored.tried, sample, shadow)
+
+    def _open_decision(
+        self,
+        route: Route,
+        arm: Arm,
+        query: RouteQuery,
+        state: RoutingState,
+        chosen: Chosen,
+        explored: Explored,
+        learning: Learning,
+        now: float,
+    ) -> Trace:
+        view, first = arm.view, explored.expert
         predicted = np.empty(len(view.endpoints), ESTIMATE)
         row = int(view.rows[first])
         slot = self._in_flight.open(row, first, now, state, predicted)
         request = state.request[0]
-        endpoints, rewrite = _destinations(view.endpoints, _ranking(state, chosen), query.model)
+        endpoints, rewrite = _destinations(view.endpoints, _ranking(state, chosen, first), query.model)
+        summary = "tried for learning, being nearly as good as the best" if explored.tried else chosen.summary
         decision = Decision(
-            id=f"{self._id_prefix}-{next(self._numbers):x}",
+            id=self._next_id(),
             policy=route.policy.key,
             picker=chosen.picker,
-            policy_version=chosen.version,
-            reason=Reason(endpoints[0].name, chosen.picker, chosen.summary, predicted, first),
+            policy_version=arm.version or chosen.version,
+            reason=Reason(endpoints[0].name, chosen.picker, summary, predicted, first),
             fallbacks=chosen.fallbacks,
             endpoints=endpoints,
             model_rewrite=rewrite,
@@ -288,6 +316,7 @@ class Router:
             exclusions=_exclusions(view, query, state),
             row=row,
             slot=slot,
+            learning=learning,
         )
         self._remember(trace)
         return trace
@@ -328,6 +357,8 @@ class Router:
     def _expire(self, trace: Trace, now: float) -> None:
         self._close(trace, now)
         self._metrics.expired(1)
+        if self._recorder is not None:
+            self._recorder.finished(trace, None)
 
     def _close(self, trace: Trace, now: float) -> None:
         del self._open[trace.decision.id]
@@ -338,7 +369,7 @@ class Router:
         policy = trace.decision.policy
         met = trace.slo_met(outcome)
         qos = None if met is None else trace.quality(outcome) * met
-        score = self._scores.get(policy)
+        score = self._arms.score(policy)
         if score is not None and met is not None:
             score.judged += 1
             score.met += met
@@ -346,22 +377,12 @@ class Router:
         for kind, measured in zip(LATENCIES, latencies(outcome), strict=True):
             predicted = trace.predicted_seconds(kind)
             self._metrics.latency(kind, policy, measured_seconds=measured, predicted_seconds=predicted)
+        if self._recorder is not None:
+            self._recorder.finished(trace, outcome)
 
 
-def _warm_up_state() -> RoutingState:
-    state = empty_state(2)
-    state.allowed[:] = True
-    state.expert["base_seconds"] = 0.01
-    state.expert["maximum_running_count"] = 8
-    state.candidate["predicted_output_tokens"] = 100
-    state.request["prompt_tokens"] = 100
-    estimates(state)
-    return state
-
-
-def _ranking(state: RoutingState, chosen: Chosen) -> list[int]:
-    """Return the allowed experts, the pick first, then by score, ties by fewest requests."""
-    first = chosen.pick.expert
+def _ranking(state: RoutingState, chosen: Chosen, first: int) -> list[int]:
+    """Return the allowed experts, the choice first, then by score, ties by fewest requests."""
     others = [index for index, allowed in enumerate(state.allowed.tolist()) if allowed and index != first]
     if len(others) > 1:
         requests = (state.expert["running_request_count"] + state.expert["waiting_request_count"]).tolist()
@@ -392,10 +413,10 @@ def _exclusions(view: PolicyView, query: RouteQuery, state: RoutingState) -> Map
 
 
 def _why_no_expert(route: Route, query: RouteQuery) -> str:
-    endpoints = route.view.endpoints
+    endpoints, view = route.endpoints, route.arm(query).view
     if not endpoints:
         return f"policy {route.policy.key} selects no expert; check its selector and the experts' labels"
     if query.subset is not None and not query.subset:
         return "the gateway's endpoint subset is empty, so no expert may be picked"
-    why = sorted({route.view.exclusion(index, query) for index in range(len(endpoints))})
+    why = sorted({view.exclusion(index, query) for index in range(len(endpoints))})
     return f"none of the {len(endpoints)} experts of policy {route.policy.key} may be picked: {'; '.join(why)}"

@@ -2,8 +2,11 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Literal
 
-from pointsman_operator.decision import PolicyReport
+from pointsman_operator.assignment import Assignment, in_canary
+from pointsman_operator.decision import PolicyReport, RouteQuery
+from pointsman_operator.discovery.endpoint import Endpoint
 from pointsman_operator.errors import UnknownModelError
 from pointsman_operator.picking import PickerChain
 from pointsman_operator.routerpolicy import RESERVED_MODEL_NAME, RouterPolicy
@@ -19,16 +22,50 @@ class Score:
     met: int = 0
 
 
-@dataclass(slots=True)
+ArmName = Literal["control", "canary"]
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """A version at work: how it sees the experts, and how it chooses among them."""
+
+    name: ArmName
+    version: str
+    """Empty = the packaged policy."""
+    chain: PickerChain
+    view: PolicyView
+    picker_version: str
+    """Of the picker asked first."""
+
+
+@dataclass(frozen=True, slots=True)
 class Route:
     """One policy as it is now."""
 
     policy: RouterPolicy
-    chain: PickerChain
-    view: PolicyView
+    control: Arm
+    """Decides on all requests but the canary's."""
+    candidate: Arm | None
+    assignment: Assignment
     score: Score
-    picker_version: str
-    """Of the picker asked first."""
+
+    def arm(self, query: RouteQuery) -> Arm:
+        """Return who decides on a request; a request that comes again meets the same one."""
+        percent = self.assignment.canary_percent
+        if self.candidate is None or percent <= 0:
+            return self.control
+        chosen = in_canary(self.candidate.version, query.request_id or query.prompt, percent)
+        return self.candidate if chosen else self.control
+
+    @property
+    def endpoints(self) -> tuple[Endpoint, ...]:
+        """The experts that the policy selects."""
+        return self.control.view.endpoints
+
+    @property
+    def watcher(self) -> Arm | None:
+        """The candidate, while it only watches."""
+        return None if self.assignment.canary_percent > 0 else self.candidate
 
 
 class Routes:
@@ -67,7 +104,7 @@ class Routes:
     def _only(self, subset: frozenset[str] | None) -> Route | None:
         routes = list(self.by_key.values())
         if len(routes) > 1 and subset:
-            routes = [route for route in routes if any(one.address in subset for one in route.view.endpoints)]
+            routes = [route for route in routes if any(one.address in subset for one in route.endpoints)]
         return routes[0] if len(routes) == 1 else None
 
     def models(self) -> tuple[str, ...]:
@@ -78,7 +115,7 @@ class Routes:
         """Say why no request can be served; empty if some can."""
         if not self.by_key:
             return "no RouterPolicy is configured"
-        if any(endpoint.expert.ready for route in self.by_key.values() for endpoint in route.view.endpoints):
+        if any(endpoint.expert.ready for route in self.by_key.values() for endpoint in route.endpoints):
             return ""
         return f"no expert is ready for {', '.join(self.by_key)}"
 
@@ -87,7 +124,7 @@ class Routes:
         ages: dict[int, float] = {}
         for route in self.by_key.values():
             stale_after = route.policy.spec.telemetry.stale_after_milliseconds / 1e3
-            for row in route.view.rows.tolist():
+            for row in route.control.view.rows.tolist():
                 ages[row] = max(ages.get(row, 0.0), stale_after)
         return ages
 
@@ -102,14 +139,15 @@ class Routes:
 
     def _report(self, route: Route, in_flight: InFlight, now: float) -> PolicyReport:
         spec = route.policy.spec
-        ready = [view for view in in_flight.views(route.view.endpoints, now) if view.ready]
+        views = in_flight.views(route.endpoints, now, route.control.view.lens)
+        ready = [view for view in views if view.ready]
         ages = [view.telemetry_age_seconds for view in ready if view.telemetry_age_seconds is not None]
         return PolicyReport(
             policy=route.policy.key,
             model_name=spec.model_name if self._has_its_name(route) else "",
             picker=spec.picker.name,
-            policy_version=route.picker_version,
-            experts=len(route.view.endpoints),
+            policy_version=route.control.picker_version,
+            experts=len(route.endpoints),
             ready_experts=len(ready),
             fresh_experts=sum(age < spec.telemetry.stale_after_milliseconds / 1e3 for age in ages),
             oldest_telemetry_age_seconds=max(ages, default=None),

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pointsman_operator.decision import Candidate, Decision, Explanation, ObjectiveOverrides, Outcome, OutcomeStatus
+from pointsman_operator.learning import Learning
 from pointsman_operator.state.policy_view import Objectives, PolicyView
 
 LATENCIES: tuple[Literal["ttft", "tpot", "ntpot"], ...] = ("ttft", "tpot", "ntpot")
@@ -34,6 +35,7 @@ class Trace:
     """Why experts could not be picked, by index."""
     row: int
     slot: int
+    learning: Learning
     outcome: Outcome | None = None
 
     def explanation(self, now: float) -> Explanation:

@@ -14,6 +14,7 @@ from pointsman_operator.discovery.endpoint import Endpoint
 from pointsman_operator.discovery.store import EVERY_NAMESPACE
 from pointsman_operator.metrics import Metrics
 from pointsman_operator.picking import AnyPicker
+from pointsman_operator.recorder import Recorder
 from pointsman_operator.router import Router
 from pointsman_operator.routerpolicy import RouterPolicy, parse_policy
 from pointsman_operator.telemetry.sample import LoadSample
@@ -103,6 +104,7 @@ class Core:
         policies: Sequence[RouterPolicy] | None = None,
         pickers: Mapping[str, AnyPicker] | None = None,
         profiles: Path | None = None,
+        recorder: Recorder | None = None,
     ) -> None:
         self.clock = Clock()
         self.picker = ObedientPicker()
@@ -115,6 +117,7 @@ class Core:
             lambda: self.clock.now + UNIX_OFFSET,
             np.random.default_rng(1),
             EXPIRY_SECONDS,
+            recorder=recorder,
         )
         self.router.configure(self.policies, endpoints, profiles)
         self.picker.seen.clear()
