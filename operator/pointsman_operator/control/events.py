@@ -10,9 +10,9 @@ from pointsman_operator.control.api import KubernetesApi
 from pointsman_operator.control.metrics import OperatorMetrics
 from pointsman_operator.control.status import Subject
 from pointsman_operator.control.status_document import Status
-from pointsman_operator.token_bucket import TokenBucket
 from pointsman_operator.errors import KubernetesError
 from pointsman_operator.routerpolicy import API_VERSION
+from pointsman_operator.token_bucket import TokenBucket
 
 _LOGGER = logging.getLogger(__name__)
 

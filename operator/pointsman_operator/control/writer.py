@@ -11,8 +11,8 @@ from pointsman_operator.control.facts import Stored
 from pointsman_operator.control.metrics import OperatorMetrics
 from pointsman_operator.control.status import Change, Subject, change, merge_patch
 from pointsman_operator.control.status_document import Status
-from pointsman_operator.token_bucket import TokenBucket
 from pointsman_operator.errors import KubernetesError
+from pointsman_operator.token_bucket import TokenBucket
 
 _LOGGER = logging.getLogger(__name__)
 

@@ -11,9 +11,9 @@ from pointsman_operator.control.facts import Stored
 from pointsman_operator.control.metrics import OperatorMetrics
 from pointsman_operator.control.status import make_status
 from pointsman_operator.control.status_document import Status
-from pointsman_operator.token_bucket import TokenBucket
 from pointsman_operator.control.writer import StatusWriter
 from pointsman_operator.errors import KubernetesError
+from pointsman_operator.token_bucket import TokenBucket
 
 
 class Clock:
