@@ -188,6 +188,9 @@ class Routing(Protocol):
     def report(self, outcome: Outcome) -> None:
         """Take progress or the end of a decision's request. Raises: UnknownDecisionError."""
 
+    def label(self, decision_id: str, quality: float) -> None:
+        """Take the quality, 0 to 1, of an answer judged after its end. Raises: UnknownDecisionError."""
+
     def explain(self, decision_id: str) -> Explanation:
         """Return a recent decision. Raises: UnknownDecisionError."""
 

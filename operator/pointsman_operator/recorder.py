@@ -34,5 +34,5 @@ class Recorder(Protocol):
     def finished(self, trace: Trace, outcome: Outcome | None) -> None:
         """Take the end of a decision; None = nothing was heard of it any more."""
 
-    def labelled(self, trace: Trace, quality: float) -> None:
-        """Take a quality, 0 to 1, that was told after the end."""
+    def labelled(self, decision_id: str, policy: str, quality: float) -> None:
+        """Take a quality, 0 to 1, of an answer that was judged after its end."""

@@ -45,6 +45,8 @@ from pointsman_policy.state import DROP, RoutingState
 _MOST_ENDPOINTS = 4
 """Endpoints listed in a decision: the pick and those to try when it fails."""
 _RECENT_DECISIONS = 4_096
+_LABELABLE_DECISIONS = 100_000
+"""Decisions whose policy is remembered, so that an answer can be judged minutes after its end."""
 _UNIFORMS = 1_024
 _OPINIONS_PER_SECOND = 20
 """How often a candidate that only watches is asked; each time costs about as much as a decision."""
@@ -91,6 +93,7 @@ class Router:
         self._open: OrderedDict[str, Trace] = OrderedDict()
         self._by_slot: dict[int, str] = {}
         self._recent: OrderedDict[str, Trace] = OrderedDict()
+        self._labelable: OrderedDict[str, str] = OrderedDict()
         self._id_prefix = rng.bytes(6).hex()
         self._numbers = itertools.count()
         self._uniforms: list[float] = []
@@ -172,17 +175,35 @@ class Router:
             self._follow(trace, outcome)
         else:
             trace = self._recent.get(outcome.decision_id)
-        if trace is None:
-            raise UnknownDecisionError(
-                f"decision {outcome.decision_id!r} is not open; it was made elsewhere, or ended or expired long ago"
-            )
-        if trace.outcome is None and outcome.status is not OutcomeStatus.IN_PROGRESS:
-            trace.outcome = outcome
-            self._count_outcome(trace, outcome)
-        elif trace.outcome is not None and trace.outcome.quality is None and outcome.quality is not None:
-            trace.outcome = replace(trace.outcome, quality=outcome.quality)
-            if self._recorder is not None:
-                self._recorder.labelled(trace, outcome.quality)
+        if trace is not None and trace.outcome is None:
+            if outcome.status is not OutcomeStatus.IN_PROGRESS:
+                trace.outcome = outcome
+                self._count_outcome(trace, outcome)
+        elif outcome.quality is not None:
+            self.label(outcome.decision_id, outcome.quality)
+        elif trace is None:
+            raise _unknown(outcome.decision_id)
+
+    def label(self, decision_id: str, quality: float) -> None:
+        """Take the quality of an answer, judged after its end; the first one that is told counts.
+
+        Args:
+            decision_id: One of the last hundred thousand.
+            quality: 0 to 1.
+
+        Raises:
+            UnknownDecisionError: If the decision was never made here, or is too long ago.
+        """
+        policy = self._labelable.get(decision_id)
+        if policy is None:
+            raise _unknown(decision_id)
+        trace = self._recent.get(decision_id)
+        if trace is not None and trace.outcome is not None:
+            if trace.outcome.quality is not None:
+                return
+            trace.outcome = replace(trace.outcome, quality=quality)
+        if self._recorder is not None:
+            self._recorder.labelled(decision_id, policy, quality)
 
     def explain(self, decision_id: str) -> Explanation:
         """Return a recent decision.
@@ -325,8 +346,10 @@ class Router:
         self._open[trace.decision.id] = trace
         self._by_slot[trace.slot] = trace.decision.id
         self._recent[trace.decision.id] = trace
-        if len(self._recent) > _RECENT_DECISIONS:
-            self._recent.popitem(last=False)
+        self._labelable[trace.decision.id] = trace.decision.policy
+        for known, most in ((self._recent, _RECENT_DECISIONS), (self._labelable, _LABELABLE_DECISIONS)):
+            if len(known) > most:
+                known.popitem(last=False)
 
     def _follow(self, trace: Trace, outcome: Outcome) -> None:
         """Take news of an open decision into the ledger."""
@@ -379,6 +402,12 @@ class Router:
             self._metrics.latency(kind, policy, measured_seconds=measured, predicted_seconds=predicted)
         if self._recorder is not None:
             self._recorder.finished(trace, outcome)
+
+
+def _unknown(decision_id: str) -> UnknownDecisionError:
+    return UnknownDecisionError(
+        f"decision {decision_id!r} is not open; it was made elsewhere, or ended or expired long ago"
+    )
 
 
 def _ranking(state: RoutingState, chosen: Chosen, first: int) -> list[int]:

@@ -12,7 +12,7 @@ from tests.unit.routing import Core, ObedientPicker, endpoint, policy
 from pointsman_operator.assignment import Assignment, Installed, in_canary, install
 from pointsman_operator.decision import Outcome, OutcomeStatus, RouteQuery
 from pointsman_operator.discovery.endpoint import Endpoint
-from pointsman_operator.errors import ShedError
+from pointsman_operator.errors import ShedError, UnknownDecisionError
 from pointsman_operator.learning import Learning, Sample
 from pointsman_operator.trace import Trace
 from pointsman_policy.experts import IterationTime
@@ -39,7 +39,7 @@ class Notebook:
     fleets: list[dict[str, list[str]]] = field(default_factory=list)
     ends: list[tuple[Trace, Outcome | None]] = field(default_factory=list)
     drops: list[tuple[str, list[str], Learning]] = field(default_factory=list)
-    labels: list[tuple[str, float]] = field(default_factory=list)
+    labels: list[tuple[str, str, float]] = field(default_factory=list)
 
     def configured(self, fleets: Sequence[tuple[str, Sequence[Endpoint]]], profiles: Path | None) -> None:
         self.fleets.append({key: [one.name for one in endpoints] for key, endpoints in fleets})
@@ -61,8 +61,8 @@ class Notebook:
     def finished(self, trace: Trace, outcome: Outcome | None) -> None:
         self.ends.append((trace, outcome))
 
-    def labelled(self, trace: Trace, quality: float) -> None:
-        self.labels.append((trace.decision.id, quality))
+    def labelled(self, decision_id: str, policy: str, quality: float) -> None:
+        self.labels.append((decision_id, policy, quality))
 
 
 def installed(version: str, *scores: float, **calibration: Any) -> tuple[Installed, ObedientPicker]:
@@ -217,7 +217,7 @@ def test_a_candidate_that_fails_disturbs_nobody() -> None:
     assert decision.policy_version == "v2"
 
 
-def test_drops_expiries_and_late_labels_are_recorded() -> None:
+def test_drops_and_expiries_are_recorded() -> None:
     fleet = Fleet(admission={"mode": "ShedHopeless"})
     fleet.packaged.drops = True
     with pytest.raises(ShedError):
@@ -225,15 +225,29 @@ def test_drops_expiries_and_late_labels_are_recorded() -> None:
     ((key, experts, learning),) = fleet.notebook.drops
     assert (key, experts, learning.arm) == ("edge/chat", ["a", "b"], "control")
     fleet.packaged.drops = False
-    labelled, forgotten = fleet.route(), fleet.route()
-    fleet.report(labelled, output_tokens=10)
-    fleet.report(labelled, quality=0.7)
-    fleet.report(labelled, quality=0.1)
-    assert fleet.notebook.labels == [(labelled.id, 0.7)]
+    forgotten = fleet.route()
     fleet.clock.now += 200.0
     fleet.router.expire()
     assert fleet.notebook.ends[-1][0].decision.id == forgotten.id
     assert fleet.notebook.ends[-1][1] is None
+
+
+def test_an_answer_may_be_judged_after_its_end_once() -> None:
+    fleet = Fleet()
+    with_outcome, later, long_ago = fleet.route(), fleet.route(), fleet.route()
+    fleet.report(with_outcome, output_tokens=10, quality=0.9)
+    fleet.report(with_outcome, quality=0.2)
+    fleet.report(later, output_tokens=10)
+    fleet.report(later, quality=0.7)
+    fleet.router.label(later.id, 0.1)
+    assert fleet.notebook.labels == [(later.id, "edge/chat", 0.7)]
+    fleet.report(long_ago)
+    for _ in range(4_200):
+        fleet.report(fleet.route())
+    fleet.report(long_ago, quality=0.5)
+    assert fleet.notebook.labels[1:] == [(long_ago.id, "edge/chat", 0.5)]
+    with pytest.raises(UnknownDecisionError, match="made elsewhere"):
+        fleet.router.label("elsewhere-1", 0.5)
 
 
 def test_exploration_is_told_with_its_chance() -> None:

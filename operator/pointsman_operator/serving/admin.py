@@ -1,7 +1,10 @@
-"""The admin port: metrics, probes and a look inside, for operators and not for clients. Prompts never appear here."""
+"""The admin port: metrics, probes, a look inside, and judgements of answers; for operators and not for clients.
+
+Prompts never appear here.
+"""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 from aiohttp import web
@@ -32,6 +35,7 @@ def admin_app(
     app.router.add_get("/readyz", admin.readyz)
     app.router.add_get("/debug/state", admin.state)
     app.router.add_get("/debug/decisions/{id}", admin.decision)
+    app.router.add_post("/decisions/{id}/quality", admin.quality)
     return app
 
 
@@ -78,6 +82,22 @@ class _Admin:
         if explanation.outcome:
             document["outcome"]["status"] = explanation.outcome.status.name
         return _json(document)
+
+    async def quality(self, request: web.Request) -> web.Response:
+        try:
+            judgement = msgspec.json.decode(await request.read(), type=_Judgement)
+            self._routing.label(request.match_info["id"], judgement.quality)
+        except msgspec.DecodeError as error:
+            return _json({"error": f'post a quality from 0 to 1, such as {{"quality": 0.8}} ({error})'}, 400)
+        except RouteError as error:
+            return _json({"error": str(error)}, error.http_status)
+        return web.Response(status=204)
+
+
+class _Judgement(msgspec.Struct, forbid_unknown_fields=True):
+    """What a judge of answers posts."""
+
+    quality: Annotated[float, msgspec.Meta(ge=0, le=1)]
 
 
 def _builtins(value: object) -> Any:

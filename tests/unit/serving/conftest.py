@@ -45,6 +45,7 @@ class FakeRouting:
         self.queries: list[RouteQuery] = []
         self.outcomes: list[Outcome] = []
         self.decisions: dict[str, Decision] = {}
+        self.labels: dict[str, float] = {}
         self.open: set[str] = set()
         self.model_rewrite: str | None = None
         self.error: Exception | None = None
@@ -82,6 +83,11 @@ class FakeRouting:
         self.outcomes.append(outcome)
         if outcome.status is not OutcomeStatus.IN_PROGRESS:
             self.open.discard(outcome.decision_id)
+
+    def label(self, decision_id: str, quality: float) -> None:
+        if decision_id not in self.decisions:
+            raise UnknownDecisionError(f"decision {decision_id!r} was never made here, or has expired")
+        self.labels[decision_id] = quality
 
     def explain(self, decision_id: str) -> Explanation:
         if decision_id not in self.decisions:

@@ -87,3 +87,20 @@ async def test_an_unknown_decision_is_404_with_the_reason(client: Client) -> Non
     response = await client.get("/debug/decisions/nothing")
     assert response.status == 404
     assert "never made here" in (await response.json())["error"]
+
+
+async def test_a_judge_tells_the_quality_of_an_answer(client: Client, routing: FakeRouting) -> None:
+    decision = routing.route(RouteQuery("edge-chat"))
+    response = await client.post(f"/decisions/{decision.id}/quality", json={"quality": 0.8})
+    assert response.status == 204
+    assert routing.labels == {decision.id: 0.8}
+    assert (await client.post("/decisions/unknown-1/quality", json={"quality": 0.8})).status == 404
+
+
+@pytest.mark.parametrize("body", ["", "[]", "{}", '{"quality": 1.5}', '{"quality": "good"}', '{"quality": 1, "x": 2}'])
+async def test_a_judgement_that_is_none_is_refused(client: Client, routing: FakeRouting, body: str) -> None:
+    decision = routing.route(RouteQuery("edge-chat"))
+    response = await client.post(f"/decisions/{decision.id}/quality", data=body)
+    assert response.status == 400
+    assert 'such as {"quality": 0.8}' in (await response.json())["error"]
+    assert not routing.labels
