@@ -89,6 +89,9 @@ class Client:
     def post(self, path: str, body: object, expert: str = "fast-0") -> "aiohttp.client._RequestContextManager":
         return self.session.post(self.url(path, expert), json=body)
 
+    def put(self, path: str, body: object, expert: str = "fast-0") -> "aiohttp.client._RequestContextManager":
+        return self.session.put(self.url(path, expert), json=body)
+
     async def metric(self, name: str, expert: str, **labels: str) -> float:
         async with self.session.get(self.url("/metrics", expert)) as response:
             families = text_string_to_metric_families(await response.text())
@@ -242,6 +245,29 @@ async def test_a_body_that_is_too_large_is_refused(client: Client) -> None:
     async with client.session.post(client.url("/v1/completions"), data=body) as response:
         assert response.status == 413
         assert (await response.json())["error"]["code"] == 413
+
+
+async def test_an_expert_can_be_slowed_down_while_it_runs(client: Client) -> None:
+    body = {"model": client.experts["fast-0"].names[0], "prompt": "Slower?", "max_tokens": 5, "ignore_eos": True}
+
+    async def seconds() -> float:
+        started = time.monotonic()
+        async with client.post("/v1/completions", body) as response:
+            assert response.status == 200
+            await response.read()
+        return time.monotonic() - started
+
+    usual = await seconds()
+    async with client.put("/simulation", {"pace": 40.0}) as response:
+        assert response.status == 204
+    assert await seconds() > 4 * usual
+
+
+@pytest.mark.parametrize("wrong", [{"pace": 0}, {"pace": "fast"}, {"speed": 2}, []])
+async def test_a_pace_that_is_none_is_refused(client: Client, wrong: object) -> None:
+    async with client.put("/simulation", wrong) as response:
+        assert response.status == 400
+        assert 'such as {"pace": 1.6}' in (await response.json())["error"]["message"]
 
 
 async def test_metrics_tell_of_served_requests(client: Client) -> None:

@@ -14,7 +14,7 @@ from pointsman_policy.simulator.server.answers import AnswerBook
 from pointsman_policy.simulator.server.driver import Deliver, ExpertDriver
 from pointsman_policy.simulator.server.formats import ChatFormat, Format, Reply, TextFormat, error_body, models_body
 from pointsman_policy.simulator.server.metrics import CONTENT_TYPE, render_metrics
-from pointsman_policy.simulator.server.requests import Question, read_chat, read_completion
+from pointsman_policy.simulator.server.requests import Question, read_chat, read_completion, read_pace
 from pointsman_policy.simulator.server.streams import EventStream
 
 MAXIMUM_BODY_BYTES = 32 * 1024 * 1024
@@ -58,6 +58,7 @@ class ExpertServer:
         application.router.add_get("/v1/models", self._models)
         application.router.add_get("/health", self._health)
         application.router.add_get("/metrics", self._metrics)
+        application.router.add_put("/simulation", self._simulate)
         return application
 
     async def _complete(self, request: web.Request) -> web.StreamResponse:
@@ -77,6 +78,11 @@ class ExpertServer:
             self._expert.names[0], self._kv_capacity_tokens, self.driver.load(), self.driver.statistics
         )
         return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE})
+
+    async def _simulate(self, request: web.Request) -> web.Response:
+        """Slow the expert down or speed it up, as a neighbour on its GPU would."""
+        self.driver.set_pace(read_pace(await request.read()))
+        return web.Response(status=204)
 
     async def _answer(self, request: web.Request, question: Question, form: Format) -> web.StreamResponse:
         reply = self._reply(question, form)

@@ -14,7 +14,7 @@ import numpy as np
 
 from pointsman_policy.errors import OverloadError
 from pointsman_policy.latency.profiles import IterationTimeCoefficients
-from pointsman_policy.simulator.engine import cancel, enqueue, iteration_ends_at, new_engine
+from pointsman_policy.simulator.engine import cancel, change_pace, enqueue, iteration_ends_at, new_engine
 from pointsman_policy.simulator.server.deliveries import collect, new_deliveries
 from pointsman_policy.simulator.server.statistics import TOKEN_GAP_BOUNDS, Histogram, Statistics
 
@@ -119,6 +119,7 @@ class ExpertDriver:
         self._ends_at = math.inf
         self._timer: Timer | None = None
         self._timer_at = math.inf
+        self._pace = 1.0
         self.statistics = Statistics()
 
     @property
@@ -159,6 +160,15 @@ class ExpertDriver:
         self._release(generation.slot)
         self._ends_at = -math.inf  # the iteration under way may have become shorter
         self._catch_up()
+        self._schedule()
+
+    def set_pace(self, pace: float) -> None:
+        """Have iterations take so many times as long as at first, from now on; above 0."""
+        now = self._catch_up()
+        change_pace(self._engine, 0, pace / self._pace, now)
+        self._pace = pace
+        if self._ends_at < math.inf:
+            self._ends_at = iteration_ends_at(self._engine, 0)
         self._schedule()
 
     def load(self) -> Load:

@@ -1,7 +1,7 @@
 """What an emulated server reads from the bodies of OpenAI's API; unknown fields are ignored."""
 
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import Annotated, Final, TypeVar
 
 import msgspec
 
@@ -25,6 +25,10 @@ class Question:
     streaming: bool
     include_usage: bool
     """A stream ends with an event that holds the usage."""
+
+
+class _Simulation(msgspec.Struct, forbid_unknown_fields=True):
+    pace: Annotated[float, msgspec.Meta(gt=0, le=1_000)]
 
 
 class _StreamOptions(msgspec.Struct):
@@ -134,3 +138,15 @@ def _texts(message: _Message) -> list[str]:
     if isinstance(message.content, str):
         return [message.content]
     return [part.text for part in message.content if part.text is not None]
+
+
+def read_pace(body: bytes) -> float:
+    """Return what the body of `PUT /simulation` asks for.
+
+    Raises:
+        RequestError: If it is something else.
+    """
+    try:
+        return msgspec.json.decode(body, type=_Simulation).pace
+    except msgspec.DecodeError as error:
+        raise RequestError(f'put a pace above 0, such as {{"pace": 1.6}} ({error})') from error

@@ -296,3 +296,24 @@ def test_a_prompt_larger_than_the_cache_is_served_alone_and_shown_as_full(virtua
     assert driver.load().kv_cache_utilization == 1.0
     virtual_time.run_dry()
     assert not math.isnan(generation.finished_at)
+
+
+@pytest.mark.parametrize("paces", [(1.6,), (3.0, 1.6)])
+def test_a_changed_pace_holds_from_the_moment_on(virtual_time: VirtualTime, paces: tuple[float, ...]) -> None:
+    driver, twin = new_driver(virtual_time), new_driver(virtual_time)
+    driver.submit(10, 40, ignore)
+    virtual_time.run_dry()
+    for pace in paces:
+        driver.set_pace(pace)
+    slowed, usual = driver.submit(10, 40, ignore), twin.submit(10, 40, ignore)
+    virtual_time.run_dry()
+    assert slowed.finished_at - slowed.arrived_at == pytest.approx(1.6 * (usual.finished_at - usual.arrived_at))
+
+
+def test_an_answer_under_way_is_slowed_down_for_its_rest(virtual_time: VirtualTime) -> None:
+    driver, twin = new_driver(virtual_time), new_driver(virtual_time)
+    slowed, usual = driver.submit(10, 40, ignore), twin.submit(10, 40, ignore)
+    virtual_time.run_until(0.1)
+    driver.set_pace(2.0)
+    virtual_time.run_dry()
+    assert slowed.finished_at - 0.1 == pytest.approx(2.0 * (usual.finished_at - 0.1))
