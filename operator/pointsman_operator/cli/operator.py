@@ -23,6 +23,14 @@ def operator(
     tls_server_name: Annotated[
         str, typer.Option(help="Name in the routers' certificates. Default: any that the CA has signed.")
     ] = "",
+    policy_service: Annotated[
+        str, typer.Option(help='"host:port" of the policy service. Default: policies are not trained.')
+    ] = "",
+    policy_service_ca: Annotated[
+        Path | None, typer.Option(help="PEM file: CA of its certificate. Default: plain text.")
+    ] = None,
+    policy_service_certificate: Annotated[Path | None, typer.Option(help="PEM file: certificate shown to it.")] = None,
+    policy_service_key: Annotated[Path | None, typer.Option(help="PEM file: its key.")] = None,
     webhook_listen: Annotated[
         str, typer.Option(help='"ip:port" of the admission webhook. Default: it is not served.')
     ] = "",
@@ -46,8 +54,22 @@ def operator(
 
         from pointsman_operator.control.run import run_operator
         from pointsman_operator.control.settings import OperatorSettings, RouterSelection, WebhookSettings
+        from pointsman_operator.policy_service import PolicyServiceAddress
 
     _check_files({"--tls-certificate": tls_certificate, "--tls-key": tls_key}, needs={"--tls-ca": tls_ca})
+    service_pair = {
+        "--policy-service-certificate": policy_service_certificate,
+        "--policy-service-key": policy_service_key,
+    }
+    _check_files(service_pair, needs={"--policy-service-ca": policy_service_ca})
+    service = None
+    if policy_service:
+        service = PolicyServiceAddress(
+            target=policy_service,
+            authority=policy_service_ca,
+            certificate=policy_service_certificate,
+            key=policy_service_key,
+        )
     webhook = None
     if webhook_listen:
         host, port = _address(webhook_listen)
@@ -66,6 +88,7 @@ def operator(
         ),
         namespaces=tuple(namespace or ()),
         webhook=webhook,
+        policy_service=service,
         peering=peering,
         priority=priority,
         identity=identity,

@@ -13,7 +13,9 @@ from pointsman_operator.control.status_document import LONGEST_MESSAGE, Conditio
 from pointsman_operator.discovery.pods import Discovered
 from pointsman_operator.routerpolicy import Experts
 
-ConditionType = Literal["Accepted", "ExpertsDiscovered", "MetricsFresh", "Programmed"]
+ConditionType = Literal[
+    "Accepted", "ExpertsDiscovered", "MetricsFresh", "Programmed", "PolicyPromoted", "LatencyModelFits"
+]
 
 _MOST_NAMED = 5
 

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from pointsman_operator.control.api import KubernetesApi
 from pointsman_operator.control.metrics import OperatorMetrics
+from pointsman_operator.control.rollout_document import HistoryEntry
 from pointsman_operator.control.status import Subject
 from pointsman_operator.control.status_document import Status
 from pointsman_operator.errors import KubernetesError
@@ -23,6 +24,7 @@ _MOST_NAMED = 5
 _LONGEST_MESSAGE = 1_000
 """The API takes 1024."""
 _COMPONENT = "pointsman-operator"
+_BAD_STAGES = ("Rejected", "RolledBack")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,14 +37,28 @@ class Event:
 
 
 def flips(before: Status, after: Status) -> Iterator[Event]:
-    """Yield an event for each condition whose status is another one, new ones that are not True included."""
+    """Yield an event for each condition whose status is another one, new ones that are not True included.
+
+    `rollout_steps` tells of condition PolicyPromoted, and of each step towards it.
+    """
     known = {condition.type: condition.status for condition in before.conditions}
     for condition in after.conditions:
         old = known.get(condition.type)
         if condition.status == old or (old is None and condition.status == "Unknown"):
             continue
+        if condition.type == "PolicyPromoted":
+            continue
         kind: Literal["Normal", "Warning"] = "Warning" if condition.status == "False" else "Normal"
         yield Event(kind, condition.reason, f"{condition.type} is {condition.status}: {condition.message}")
+
+
+def rollout_steps(before: Status, after: Status) -> Iterator[Event]:
+    """Yield an event for each entry of the rollout's history that is new, oldest first."""
+    known = frozenset(map(_identity, before.history or ()))
+    for entry in reversed(after.history or ()):
+        if _identity(entry) not in known:
+            kind: Literal["Normal", "Warning"] = "Warning" if entry.stage in _BAD_STAGES else "Normal"
+            yield Event(kind, f"Version{entry.stage}", f"Version {entry.version} is {entry.stage}: {entry.reason}.")
 
 
 def experts_changed(before: frozenset[str], after: frozenset[str], total: int) -> Event | None:
@@ -82,7 +98,7 @@ class Announcer:
 
     async def conditions(self, subject: Subject, before: Status, after: Status) -> None:
         """Tell what is new in a status that was stored."""
-        for event in flips(before, after):
+        for event in (*flips(before, after), *rollout_steps(before, after)):
             await self._post(subject, event)
 
     async def experts(self, subject: Subject) -> None:
@@ -125,6 +141,10 @@ class Announcer:
             _LOGGER.warning("An event of RouterPolicy %s is not posted: %s", subject.key, error)
         else:
             self._metrics.event("posted")
+
+
+def _identity(entry: HistoryEntry) -> tuple[str, str, str, str]:
+    return entry.at, entry.version, entry.stage, entry.reason
 
 
 @dataclass(slots=True)

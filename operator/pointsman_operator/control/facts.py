@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pointsman_operator.control.reports import RouterReport
+from pointsman_operator.control.rollouts import PolicyRollout, Rollouts
 from pointsman_operator.control.status import Subject
 from pointsman_operator.control.validation import Checked, Claim, check, owners, taken
 from pointsman_operator.discovery.catalogue import Objects, PolicyObject
@@ -30,12 +31,16 @@ class Facts:
 
     Args:
         picker_names: The pickers there are.
+        has_policy_service: Whether there is one to ask.
     """
 
-    def __init__(self, picker_names: Collection[str]) -> None:
+    def __init__(self, picker_names: Collection[str], *, has_policy_service: bool = False) -> None:
         self.picker_names = picker_names
+        self._has_policy_service = has_policy_service
         self.reports: tuple[RouterReport, ...] | None = None
         """Of all ready routers; None = nobody was asked yet."""
+        self.rollouts: Rollouts | None = None
+        """What the policy service says; None = there is none, or it was not asked yet."""
         self.stored: Callable[[str], Stored | None] = lambda uid: None
         """Returns what is stored of the policy with a uid; None = it was not seen yet."""
         self._objects: Objects | None = None
@@ -45,7 +50,8 @@ class Facts:
     @property
     def complete(self) -> bool:
         """Whether every source has spoken at least once, so that nothing is called missing that was not looked for."""
-        return self._objects is not None and self.reports is not None
+        asked = self.rollouts is not None or not self._has_policy_service
+        return self._objects is not None and self.reports is not None and asked
 
     @property
     def has_objects(self) -> bool:
@@ -70,6 +76,14 @@ class Facts:
             for one in policies
             if (checked := self._check(one)).policy is not None
         ]
+
+    def rollout(self, key: str) -> PolicyRollout | None:
+        """Return what is known of a policy's rollout; None = there is no policy service."""
+        return None if self.rollouts is None else self.rollouts.of(key)
+
+    def valid_policies(self) -> list[RouterPolicy]:
+        """Return the policies that are right by themselves."""
+        return [one.checked.policy for one in self.subjects() if one.checked.policy is not None]
 
     def subjects(self) -> tuple[Subject, ...]:
         """Return all policies with what was found out about each."""

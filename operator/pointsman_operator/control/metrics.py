@@ -27,6 +27,7 @@ class OperatorMetrics:
         self._active = Gauge(
             "pointsman_operator_active", "1 if this replica is the active one, 0 if it stands by.", registry=registry
         )
+        self._policy_service: Gauge | None = None
         self._status_writes = Counter(
             "pointsman_operator_status_writes",
             "Writes of a RouterPolicy's status: stored, gone (the policy was deleted meanwhile) or failed.",
@@ -51,6 +52,16 @@ class OperatorMetrics:
             ("result",),
             registry=registry,
         )
+
+    def policy_service_connected(self, *, connected: bool) -> None:
+        """Tell whether the policy service answers."""
+        if self._policy_service is None:
+            self._policy_service = Gauge(
+                "pointsman_operator_policy_service_connected",
+                "1 if the policy service answers the operator, 0 if not; absent where there is none.",
+                registry=self.registry,
+            )
+        self._policy_service.set(connected)
 
     def active(self, *, active: bool) -> None:
         """Tell whether this replica is the active one."""

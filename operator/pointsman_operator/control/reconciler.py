@@ -108,4 +108,5 @@ class Reconciler:
         if percent is None and self._clock() - self._began < _WINDOW_SECONDS:
             percent = before.slo_attainment_percent  # of an earlier process, and still about the same minutes
         now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        return make_status(subject, self._facts.reports or (), self._where, before, percent, now)
+        rollout = self._facts.rollout(subject.key)
+        return make_status(subject, self._facts.reports or (), self._where, before, percent, now, rollout)

@@ -24,6 +24,7 @@ from pointsman_operator.control.peering import Peering, priority_of_start
 from pointsman_operator.control.picker_names import picker_names
 from pointsman_operator.control.polling import RouterPolls
 from pointsman_operator.control.reconciler import Reconciler
+from pointsman_operator.control.rollout_polls import RolloutPolls
 from pointsman_operator.control.settings import OperatorSettings
 from pointsman_operator.control.webhook import AdmissionServer
 from pointsman_operator.control.writer import StatusWriter
@@ -76,8 +77,10 @@ class _Operator:
         self._priority = priority_of_start(time.time()) if settings.priority is None else settings.priority
         self.metrics = OperatorMetrics(CollectorRegistry())
         self._api = KubernetesApi(connect)
-        self._facts = Facts(picker_names())
+        service = settings.policy_service
+        self._facts = Facts(picker_names(), has_policy_service=service is not None)
         self._polls = RouterPolls(self._api, settings.routers, self.metrics)
+        self._rollouts = RolloutPolls(service, self.metrics, time.monotonic) if service is not None else None
         self._peering = Peering(self._api, settings.peering, settings.namespaces, self.identity, self._priority)
         writer = StatusWriter(self._api, self.metrics, time.monotonic)
         announcer = Announcer(self._api, self.metrics, self.identity, time.monotonic)
@@ -116,7 +119,8 @@ class _Operator:
             lambda problem: _call(loop, self._note, problem),
         )
         watch.start()
-        tasks = [asyncio.create_task(one) for one in (self._poll(), self._reconcile(), self._kopf())]
+        loops = (self._poll(), self._poll_rollouts(), self._reconcile(), self._kopf())
+        tasks = [asyncio.create_task(one) for one in loops]
         try:
             await self._stop.wait()
             _LOGGER.info("Stopping")
@@ -130,6 +134,8 @@ class _Operator:
 
     async def close(self) -> None:
         """Close connections."""
+        if self._rollouts is not None:
+            await self._rollouts.close()
         await self._polls.close()
         await self._api.close()
 
@@ -197,6 +203,19 @@ class _Operator:
                     _LOGGER.warning("Routers cannot be asked: %s", error)
             except Exception:
                 _LOGGER.exception("Asking the routers failed; trying again")
+            await asyncio.sleep(self._settings.poll_interval_seconds)
+
+    async def _poll_rollouts(self) -> None:
+        """Speak with the policy service, apart from the routers, which must not wait for it."""
+        while self._rollouts is not None:
+            try:
+                if self._active and self._facts.has_objects:
+                    rollouts = await self._rollouts.round(self._facts.valid_policies())
+                    if rollouts != self._facts.rollouts:
+                        self._facts.rollouts = rollouts
+                        self._changed.set()
+            except Exception:
+                _LOGGER.exception("Asking the policy service failed; trying again")
             await asyncio.sleep(self._settings.poll_interval_seconds)
 
     def _turn_active(self, *, active: bool) -> None:

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from pointsman_operator.policy_service import PolicyServiceAddress
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RouterSelection:
@@ -50,6 +52,8 @@ class OperatorSettings:
     """Where RouterPolicies are looked after; none = everywhere."""
     webhook: WebhookSettings | None = None
     """None = no webhook is served."""
+    policy_service: PolicyServiceAddress | None = None
+    """None = there is none, and policies are not trained."""
     peering: str = ""
     """Name of the (Cluster)KopfPeering object that the replicas share; empty = there is one replica only."""
     priority: int | None = None
@@ -61,6 +65,6 @@ class OperatorSettings:
     admin_port: int = 8080
     """0 = any free port."""
     poll_interval_seconds: float = 2.0
-    """From one round of questions to the routers to the next."""
+    """From one round of questions to the routers to the next; those to the policy service likewise."""
     drain_notice_seconds: float = 2.0
     """After SIGTERM: not ready but still answering the webhook, so that the API server notices."""

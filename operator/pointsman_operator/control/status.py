@@ -9,6 +9,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from pointsman_operator.control.conditions import (
+    ConditionType,
+    Finding,
     accepted,
     experts_discovered,
     metrics_fresh,
@@ -16,13 +18,18 @@ from pointsman_operator.control.conditions import (
     programmed,
     with_times,
 )
+from pointsman_operator.control.promotion import latency_model_fits, policy_promoted
 from pointsman_operator.control.reports import PolicyReport, RouterReport
+from pointsman_operator.control.rollouts import PolicyRollout
 from pointsman_operator.control.status_document import ActivePolicy, Condition, ExpertCount, RouterCount, Status
 from pointsman_operator.control.validation import Checked
 from pointsman_operator.discovery.pods import Discovered
 
 BUILT_IN = "built-in"
 """Shown as version of pickers whose parameters do not come from an exported policy."""
+_ROLLOUT_CONDITIONS: tuple[ConditionType, ...] = ("PolicyPromoted", "LatencyModelFits")
+_FIGURES = ("canary", "shadow")
+"""Fields of a candidate that change with every request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +67,7 @@ def make_status(
     before: Status,
     slo_attainment_percent: int | None,
     now: str,
+    rollout: PolicyRollout | None = None,
 ) -> Status:
     """Return the status of a policy.
 
@@ -70,6 +78,7 @@ def make_status(
         before: The stored status.
         slo_attainment_percent: Of the last minutes; None = no requests.
         now: RFC 3339.
+        rollout: What the policy service says of it; None = there is no policy service.
     """
     key, policy, discovered = subject.key, subject.checked.policy, subject.discovered
     known = [
@@ -85,16 +94,18 @@ def make_status(
         programmed(key, subject.uid, subject.generation, routers, where)
         if policy
         else not_accepted_programmed(routers, key, subject.uid),
+        *_of_rollout(rollout, valid=policy is not None),
     ]
     current = [one for _, one in known if one.generation == subject.generation and not one.problem]
     return Status(
         observed_generation=subject.generation,
-        conditions=with_times(findings, before.conditions, subject.generation, now),
+        conditions=with_times(findings, _kept(before.conditions, rollout), subject.generation, now),
         experts=_count(discovered) if policy else None,
         routers=RouterCount(programmed=len(current), ready=len(routers)),
-        active_policy=_active(report for _, report in running)
+        active_policy=_active((report for _, report in running), rollout)
         or (before.active_policy if routers and all(one.problem for one in routers) else None),
         slo_attainment_percent=slo_attainment_percent,
+        **_progress(rollout, before),
     )
 
 
@@ -123,9 +134,7 @@ def change(stored: Mapping[str, Any] | None, made: Status) -> Change:
     before, after = _comparable(stored), _comparable(made.document())
     if before == after:
         return Change.NONE
-    figure = "sloAttainmentPercent"
-    only_moved = figure in before and figure in after and {**before, figure: 0} == {**after, figure: 0}
-    return Change.SLOW if only_moved else Change.NOW
+    return Change.SLOW if _without_figures(before) == _without_figures(after) else Change.NOW
 
 
 def merge_patch(stored: Mapping[str, Any] | None, made: Status) -> dict[str, Any]:
@@ -140,12 +149,37 @@ def _count(discovered: Discovered) -> ExpertCount:
     return ExpertCount(ready=ready, total=total, summary=f"{ready}/{total}")
 
 
-def _active(reports: Iterable[PolicyReport]) -> ActivePolicy | None:
+def _of_rollout(rollout: PolicyRollout | None, *, valid: bool) -> list[Finding]:
+    if rollout is None:
+        return []
+    if not valid:
+        message = "The policy is not valid; see condition Accepted."
+        return [Finding(kind, "Unknown", "NotAccepted", message) for kind in _ROLLOUT_CONDITIONS]
+    return [policy_promoted(rollout), latency_model_fits(rollout)]
+
+
+def _kept(conditions: Iterable[Condition], rollout: PolicyRollout | None) -> list[Condition]:
+    """Return the stored conditions that may stay; without a policy service, nobody answers for its own ones."""
+    return [one for one in conditions if rollout is not None or one.type not in _ROLLOUT_CONDITIONS]
+
+
+def _progress(rollout: PolicyRollout | None, before: Status) -> dict[str, Any]:
+    """Return the fields that speak of the rollout, as they were while the service does not answer."""
+    if rollout is None:
+        return {}
+    if rollout.report is None:
+        return {"candidate": before.candidate, "history": before.history}
+    return {"candidate": rollout.report.candidate, "history": rollout.report.history or None}
+
+
+def _active(reports: Iterable[PolicyReport], rollout: PolicyRollout | None) -> ActivePolicy | None:
     versions = Counter(report.policy_version or BUILT_IN for report in reports)
     if not versions:
         return None
     version = min(versions, key=lambda one: (-versions[one], one))
-    return ActivePolicy(version=version, stage="Active" if len(versions) == 1 else "Mixed")
+    told = rollout.report if rollout is not None else None
+    digest = told.active_digest or None if told is not None and told.active_version == version else None
+    return ActivePolicy(version=version, digest=digest, stage="Active" if len(versions) == 1 else "Mixed")
 
 
 def _condition(value: object) -> Condition | None:
@@ -153,6 +187,16 @@ def _condition(value: object) -> Condition | None:
         return Condition.model_validate(value)
     except ValidationError:
         return None
+
+
+def _without_figures(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a comparable status without what always moves: figures of requests, but for whether there are any."""
+    candidate = document.get("candidate")
+    if isinstance(candidate, Mapping):
+        canary = candidate.get("canary")
+        percent = canary.get("percent") if isinstance(canary, Mapping) else None
+        document = {**document, "candidate": {**candidate, **dict.fromkeys(_FIGURES, percent)}}
+    return {key: "sloAttainmentPercent" if key == "sloAttainmentPercent" else one for key, one in document.items()}
 
 
 def _comparable(document: Mapping[str, Any]) -> dict[str, Any]:

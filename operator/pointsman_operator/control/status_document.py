@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from pointsman_operator.control.rollout_document import Candidate, HistoryEntry
 from pointsman_policy.documents import Document
 
 ConditionStatus = Literal["True", "False", "Unknown"]
@@ -20,7 +21,8 @@ class Condition(Document):
     """One aspect of the policy, in the form that Kubernetes uses everywhere."""
 
     type: str = Field(max_length=316)
-    """Which aspect: Accepted, ExpertsDiscovered, MetricsFresh or Programmed."""
+    """Which aspect: Accepted, ExpertsDiscovered, MetricsFresh, Programmed, and where there is a policy service
+    PolicyPromoted and LatencyModelFits."""
     status: ConditionStatus
     """True: it is so. False: it is not, and the message says what to do. Unknown: nobody can tell at the moment."""
     observed_generation: int = Field(ge=0)
@@ -79,6 +81,10 @@ class Status(Document):
     """What decides on the policy's requests now; absent while no router has reported."""
     slo_attainment_percent: Annotated[int, Field(ge=0, le=100)] | None = None
     """Share of the answered requests of the last five minutes that met their objectives; absent if there were none."""
+    candidate: Candidate | None = None
+    """The version on its way into service; absent if there is none."""
+    history: Annotated[tuple[HistoryEntry, ...], Field(max_length=10)] | None = None
+    """What happened to versions last, newest first; absent without a policy service."""
 
     def document(self) -> dict[str, Any]:
         """Return it as stored in the API; what is absent is left out."""
