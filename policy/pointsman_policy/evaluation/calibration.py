@@ -172,6 +172,7 @@ def _served(situation: Situation, run: Run, expert: int, outcomes: int) -> Serve
         run.finished_at[rows],
         requests.prompt_tokens[rows].astype(np.float64),
         requests.output_tokens[rows, expert].astype(np.float64),
+        np.ones(len(rows), np.bool_),
     )
 
 

@@ -10,7 +10,7 @@ iteration-time model is linear in (see ``pointsman_policy.latency.estimator``)::
 and the same for its time to first token: the iteration that admitted it, and half of the one that it found under way.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -42,6 +42,8 @@ class Served:
     """[n]."""
     output_tokens: Floats
     """At least 1, [n]."""
+    first_token_known: npt.NDArray[np.bool_]
+    """Whether the first token was seen; otherwise its time is a guess, [n]."""
 
     def __len__(self) -> int:
         return len(self.arrival_at)
@@ -79,7 +81,7 @@ def decode_rows(served: Served, coefficients: Floats) -> Rows:
     """Return an equation for each answer of more than one token.
 
     Args:
-        served: Of one expert, all of it: what is left out is missing in the batches of others.
+        served: Of one expert, all of it: what is left out is missing in the batches of others. Not empty.
         coefficients: (c0, c_seq, c_ctx, c_prefill), seconds, as far as known, [4]. They only share out the iterations
             of a request over the time that it ran.
     """
@@ -116,13 +118,13 @@ def first_token_rows(served: Served) -> Rows:
     """Return an equation for each request that did not have to wait for others to end, as far as can be told.
 
     Args:
-        served: Of one expert.
+        served: Of one expert, not empty.
     """
     served = _with_common_first_tokens(served)
     line = _timeline(served)
     arrived, first = served.arrival_at, served.first_token_at
     own = np.searchsorted(line.moments, first) - 1
-    known = (own >= 0) & (first > arrived)
+    known = (own >= 0) & (first > arrived) & served.first_token_known
     own = np.maximum(own, 0)
     at_arrival = np.clip(np.searchsorted(line.moments, arrived, side="right") - 1, 0, len(line.running) - 1)
     before_all = arrived < line.moments[0]
@@ -159,7 +161,7 @@ def _with_common_first_tokens(served: Served) -> Served:
     first = np.empty_like(sorted_at)
     first[order] = latest[group]
     end = np.maximum(served.end_at, first)
-    return Served(served.arrival_at, first, end, served.prompt_tokens, served.output_tokens)
+    return replace(served, first_token_at=first, end_at=end)
 
 
 def _whole_batch_known(served: Served) -> npt.NDArray[np.bool_]:

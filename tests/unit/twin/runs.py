@@ -28,6 +28,7 @@ class Experience(NamedTuple):
             self.run.finished_at[rows],
             self.requests.prompt_tokens[rows].astype(np.float64),
             self.requests.output_tokens[rows, expert].astype(np.float64),
+            np.ones(len(rows), np.bool_),
         )
 
 

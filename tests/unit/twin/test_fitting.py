@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from tests.unit.twin.runs import TRUE, make_experience
@@ -27,12 +29,11 @@ def test_usual_iterations_are_right_however_each_coefficient_was_off(seed: int) 
 
 def test_unix_times_do_as_well_as_small_ones() -> None:
     served = make_experience().served(0)
-    late = Served(
-        served.arrival_at + 1.7e9,
-        served.first_token_at + 1.7e9,
-        served.end_at + 1.7e9,
-        served.prompt_tokens,
-        served.output_tokens,
+    late = replace(
+        served,
+        arrival_at=served.arrival_at + 1.7e9,
+        first_token_at=served.first_token_at + 1.7e9,
+        end_at=served.end_at + 1.7e9,
     )
     assert _fitted(late, TRUE[0]).coefficients == pytest.approx(_fitted(served, TRUE[0]).coefficients, rel=1e-3)
 
@@ -57,13 +58,12 @@ def test_answers_that_stalled_for_reasons_of_their_own_hardly_matter() -> None:
     rng = np.random.default_rng(0)
     stalled = rng.random(len(served)) < 0.08
     end_at = np.where(stalled, served.end_at + rng.exponential(5.0, len(served)), served.end_at)
-    fit = _fitted(
-        Served(served.arrival_at, served.first_token_at, end_at, served.prompt_tokens, served.output_tokens), TRUE[0]
-    )
+    fit = _fitted(replace(served, end_at=end_at), TRUE[0])
     assert _STEADY @ fit.coefficients == pytest.approx(_STEADY @ TRUE[0], rel=0.1)
 
 
 def test_an_expert_that_served_too_little_stays_as_declared() -> None:
     served = make_experience(count=30).served(0)
     assert fit_expert(served, TRUE[0]) is None
-    assert fit_expert(Served(*np.zeros((5, 0))), TRUE[0]) is None
+    nothing = np.zeros(0)
+    assert fit_expert(Served(nothing, nothing, nothing, nothing, nothing, np.zeros(0, np.bool_)), TRUE[0]) is None

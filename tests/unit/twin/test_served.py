@@ -31,7 +31,8 @@ def test_a_request_alone_is_explained_to_the_last_digit() -> None:
     first = 5.0 + base + per_sequence + (per_context + per_prefill) * 400.0
     decoding = sum(base + per_sequence + per_context * (400.0 + k) for k in range(1, 100))
     lone = [(5.0 + 10.0 * k, first + 10.0 * k, first + 10.0 * k + decoding, 400.0, 100.0) for k in range(40)]
-    served = Served(*np.array(lone).T)
+    arrival, start, end, prompt, output = np.array(lone).T
+    served = Served(arrival, start, end, prompt, output, np.ones(40, np.bool_))
     rows = decode_rows(served, TRUE[0])
     assert rows.seconds == pytest.approx(rows.terms @ TRUE[0], rel=1e-4)
     starts = first_token_rows(served)
