@@ -10,16 +10,13 @@ from pointsman_policy.experience.fleet import FleetExpert
 from pointsman_policy.registry.calibration import Calibration, ExpertCalibration, ModelCalibration, kind_of
 from pointsman_policy.twin.fitting import fit_expert
 from pointsman_policy.twin.served import Served
-from pointsman_policy.twin.shifts import shifts
+from pointsman_policy.twin.shifts import LEAST_LENGTH_SHIFT, LEAST_QUALITY_SHIFT, newest_level
 
 Floats = npt.NDArray[np.float64]
 
 _PRIOR_LABELS = 10.0
 """The declared quality counts as so many labels."""
 _PRIOR_ANSWERS = 20.0
-_LEAST_QUALITY_SHIFT = 0.05
-_LEAST_LENGTH_SHIFT = 0.2
-"""Of the logarithm."""
 _MOST_SERVED = 20_000
 """Newest outcomes of each expert that are looked at."""
 _AT_ONCE_SHARE = 0.98
@@ -148,29 +145,19 @@ def _models(experience: Experience, experts: Sequence[FleetExpert]) -> dict[str,
     for model in sorted({expert.model for expert in experts}):
         own = completed & (experience["model"] == experience.code("model", model))
         declared = [expert for expert in experts if expert.model == model]
-        labels = _newest_level(_known(experience["quality"][own]), _LEAST_QUALITY_SHIFT)
-        lengths = _known(experience["output_tokens"][own])
-        lengths = lengths[lengths >= 1.0]
-        recent = lengths[len(lengths) - len(_newest_level(np.log(lengths), _LEAST_LENGTH_SHIFT)) :]
+        quality, length = experience["quality"].astype(np.float64), experience["output_tokens"].astype(np.float64)
+        labelled = newest_level(np.flatnonzero(own & np.isfinite(quality)), quality, LEAST_QUALITY_SHIFT)
+        logarithm = np.log(np.where(length >= 1.0, length, 1.0))
+        answered = newest_level(np.flatnonzero(own & (length >= 1.0)), logarithm, LEAST_LENGTH_SHIFT)
         prior_quality = float(np.mean([expert.quality_prior for expert in declared]))
         prior_length = max(float(np.mean([expert.output_tokens_prior for expert in declared])), 1.0)
         models[model] = ModelCalibration(
-            quality=_shrunk(labels, prior_quality, _PRIOR_LABELS),
-            output_tokens=_shrunk(recent, prior_length, _PRIOR_ANSWERS),
-            labels=len(labels),
-            outcomes=len(recent),
+            quality=_shrunk(quality[labelled], prior_quality, _PRIOR_LABELS),
+            output_tokens=_shrunk(length[answered], prior_length, _PRIOR_ANSWERS),
+            labels=len(labelled),
+            outcomes=len(answered),
         )
     return models
-
-
-def _known(values: npt.NDArray[np.floating]) -> Floats:
-    return np.asarray(values[np.isfinite(values)], np.float64)
-
-
-def _newest_level(values: Floats, least: float) -> Floats:
-    """Return the values since the last shift of their level."""
-    found = shifts(values, least)
-    return values[found[-1] :] if found else values
 
 
 def _shrunk(values: Floats, prior: float, strength: float) -> float | None:

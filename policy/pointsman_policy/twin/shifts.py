@@ -5,6 +5,10 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
 
+LEAST_QUALITY_SHIFT = 0.05
+"""Change of mean quality that is taken for a change of the model."""
+LEAST_LENGTH_SHIFT = 0.2
+"""Change of the mean logarithm of answers' lengths that is."""
 _LEAST_VALUES = 12
 """On both sides of a shift."""
 _CLEAR = 6.0
@@ -28,6 +32,18 @@ def shifts(values: Floats, least: float) -> tuple[int, ...]:
     found: list[int] = []
     _split(values, 0, least, found)
     return tuple(sorted(found))
+
+
+def newest_level(rows: npt.NDArray[np.intp], values: Floats, least: float) -> npt.NDArray[np.intp]:
+    """Return those rows, in order of time, whose values came since the last shift of their level.
+
+    Args:
+        rows: In order of time, [k].
+        values: Of all rows, [n].
+        least: As for `shifts`.
+    """
+    found = shifts(values[rows], least)
+    return rows[found[-1] :] if found else rows
 
 
 def _split(values: Floats, start: int, least: float, found: list[int]) -> None:
