@@ -6,7 +6,10 @@ from pydantic import Field
 
 from pointsman_policy.documents import Document
 
-Requests = Annotated[int, Field(ge=0, le=2**62)]
+MOST_REQUESTS = 10**15
+"""More than there will be, and still exact as a float, which is what Helm makes of numbers."""
+
+Requests = Annotated[int, Field(ge=0, le=MOST_REQUESTS)]
 Percent = Annotated[int, Field(ge=0, le=100)]
 Permille = Annotated[int, Field(ge=0, le=1_000)]
 PermilleDifference = Annotated[int, Field(ge=-1_000, le=1_000)]

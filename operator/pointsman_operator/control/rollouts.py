@@ -6,7 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from pointsman.policy.v1 import policy_pb2
-from pointsman_operator.control.rollout_document import Arm, Canary, Candidate, Gate, HistoryEntry, Shadow
+from pointsman_operator.control.rollout_document import (
+    MOST_REQUESTS,
+    Arm,
+    Canary,
+    Candidate,
+    Gate,
+    HistoryEntry,
+    Shadow,
+)
 
 PACKAGED = "packaged"
 """Shown as the version of the policy that comes with Pointsman."""
@@ -125,7 +133,7 @@ def _gate(sent: policy_pb2.Gate) -> Gate:
 
 def _shadow(sent: policy_pb2.ShadowReport) -> Shadow:
     return Shadow(
-        decisions=max(sent.decisions, 0),
+        decisions=_count(sent.decisions),
         agreement_percent=_share(sent.agreement) // 10,
         predicted_gain_permille=_difference(sent.predicted_gain),
     )
@@ -145,7 +153,7 @@ def _canary(sent: policy_pb2.Canary) -> Canary:
 
 def _arm(sent: policy_pb2.ArmReport) -> Arm:
     return Arm(
-        requests=max(sent.requests, 0),
+        requests=_count(sent.requests),
         qos_permille=_share(sent.mean_qos),
         slo_attainment_permille=_share(sent.slo_attainment),
     )
@@ -162,6 +170,10 @@ def _entry(sent: policy_pb2.HistoryEntry) -> HistoryEntry:
 
 def _version(name: str) -> str:
     return name[:63] or PACKAGED
+
+
+def _count(value: int) -> int:
+    return min(max(value, 0), MOST_REQUESTS)
 
 
 def _share(value: float) -> int:

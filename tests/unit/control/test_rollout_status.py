@@ -127,6 +127,7 @@ def test_figures_that_make_no_sense_do_not_break_the_status(value: float) -> Non
     candidate.gate.candidate_qos = value
     candidate.canary.qos_difference_low = value
     candidate.canary.percent = 400
+    candidate.canary.control.requests = 2**62
     candidate.stage = 77  # type: ignore[assignment] # of a newer service
     status = made(sent_report(candidate=candidate))
     assert read_status({"status": status.document()}) == status
