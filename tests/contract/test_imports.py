@@ -16,7 +16,8 @@ ROOT = Path(__file__).parents[2]
 IMPORT_ROOTS = ("operator/pointsman_operator", "policy/pointsman_policy", "proto/pointsman")
 
 NOT_IN_THE_ROUTERS_IMAGE = re.compile(
-    r"pointsman_policy\.(simulator|evaluation|networks|learning|prediction\.fitting)\b"
+    r"pointsman_policy\.(simulator|evaluation|networks|learning|twin|retraining|service|prediction\.fitting)\b"
+    r"|pointsman_policy\.experience\.(?!packed_state$|prompt_features$)"
     r"|pointsman_operator\.(demo\b|cli\.(bench_|predictor_))"
 )
 BLOCKED = (
@@ -31,6 +32,9 @@ BLOCKED = (
     "pointsman_policy.networks",
     "pointsman_policy.learning",
     "pointsman_policy.evaluation",
+    "pointsman_policy.twin",
+    "pointsman_policy.retraining",
+    "pointsman_policy.service",
 )
 IMPORT_ALL = """
 import importlib, sys
@@ -59,6 +63,10 @@ EXTRAS = {
     "pointsman_policy.evaluation": ("simulator", "policy"),
     "pointsman_policy.learning": ("simulator", "policy"),
     "pointsman_policy.networks": ("policy",),
+    "pointsman_policy.experience": ("simulator", "policy"),
+    "pointsman_policy.twin": ("simulator", "policy"),
+    "pointsman_policy.retraining": ("simulator", "policy"),
+    "pointsman_policy.service": ("simulator", "policy"),
     "pointsman_policy.prediction.fitting": ("policy",),
     "pointsman_policy": (),
     "pointsman": ("operator",),

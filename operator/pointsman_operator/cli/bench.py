@@ -8,11 +8,16 @@ import typer
 import yaml
 from rich.console import Console
 
+from pointsman_operator.cli.bench_learning import bench_learning
 from pointsman_operator.cli.extras import needs_extra
 from pointsman_operator.demo.settings import DEFAULT_PICKERS
 from pointsman_operator.routerpolicy import API_VERSION
 
-app = typer.Typer(help="Measure: rules in the simulator, the simulator itself, the transport.", no_args_is_help=True)
+app = typer.Typer(
+    help="Measure: rules in the simulator, the simulator itself, the transport, continuous learning.",
+    no_args_is_help=True,
+)
+app.command("learning")(bench_learning)
 
 _PICKERS = list(DEFAULT_PICKERS)
 _LABELS = {"pointsman.io/bench": "transport"}

@@ -59,7 +59,11 @@ class Configuration:
 
 
 def write_configuration(
-    files: Configuration, workload: DemoWorkload, lanes: Sequence[Lane], prometheus_url: str | None
+    files: Configuration,
+    workload: DemoWorkload,
+    lanes: Sequence[Lane],
+    prometheus_url: str | None,
+    learning: Mapping[str, Any] | None = None,
 ) -> None:
     """Write everything but Envoy's files.
 
@@ -68,19 +72,22 @@ def write_configuration(
         workload: What is sent.
         lanes: The rules.
         prometheus_url: Where the router finds Prometheus; None = it reads the experts itself.
+        learning: `training` and `rollout` of the RouterPolicies; None = as by default.
     """
     files.folder.mkdir(parents=True, exist_ok=True)
     experts = ExpertList(experts=tuple(expert for lane in lanes for expert in lane.experts))
     document = experts.model_dump(mode="json", by_alias=True, exclude_defaults=True)
     files.experts.write_text(yaml.safe_dump(document, sort_keys=False), "utf-8")
-    policies = [_policy(workload, lane, prometheus_url) for lane in lanes]
+    policies = [_policy(workload, lane, prometheus_url, learning or {}) for lane in lanes]
     files.policies.write_text(yaml.safe_dump_all(policies, sort_keys=False), "utf-8")
     write_answers(workload, files.scores, files.prompts)
     addresses = [expert.endpoint for lane in lanes for expert in lane.experts]
     files.prometheus.write_text(yaml.safe_dump(_prometheus(workload, addresses), sort_keys=False), "utf-8")
 
 
-def _policy(workload: DemoWorkload, lane: Lane, prometheus_url: str | None) -> Mapping[str, Any]:
+def _policy(
+    workload: DemoWorkload, lane: Lane, prometheus_url: str | None, learning: Mapping[str, Any]
+) -> Mapping[str, Any]:
     document = workload.scenario.document
     interval = _interval_milliseconds(workload)
     source = {"source": "DirectScrape"}
@@ -101,6 +108,7 @@ def _policy(workload: DemoWorkload, lane: Lane, prometheus_url: str | None) -> M
                 "intervalMilliseconds": interval,
                 "staleAfterMilliseconds": max(_LEAST_STALE_MILLISECONDS, interval),
             },
+            **learning,
         },
     }
 

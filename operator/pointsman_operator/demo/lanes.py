@@ -42,7 +42,7 @@ def build_lanes(workload: DemoWorkload, pickers: Sequence[str], free_address: Ca
         pickers: Each once.
         free_address: Returns an "ip:port" at an IP that nothing listens at.
     """
-    twins = _fleet(workload.scenario)
+    twins = fleet(workload.scenario)
     lanes = []
     for number, picker in enumerate(pickers, start=1):
         slug = re.sub(r"(?<!^)(?=[A-Z])", "-", picker).lower()
@@ -60,7 +60,7 @@ def build_lanes(workload: DemoWorkload, pickers: Sequence[str], free_address: Ca
     return tuple(lanes)
 
 
-def _fleet(scenario: Scenario) -> tuple[Expert, ...]:
+def fleet(scenario: Scenario) -> tuple[Expert, ...]:
     """Return the scenario's experts; their models are named as in the quality table, so that answers are found."""
     fit_rows = split_prompts(scenario)[0]
     quality = quality_moments(scenario, fit_rows).mean

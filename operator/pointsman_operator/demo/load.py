@@ -6,6 +6,7 @@ times whatever became of earlier ones (an open loop).
 """
 
 import asyncio
+import contextlib
 import io
 import sys
 import time
@@ -85,10 +86,21 @@ class Clients:
             problem = f"{type(error).__name__}: {error}"[:_SHOWN_CHARACTERS]
         else:
             self._report(report)
+            await self._judge(request, report)
             return
         self._report(
             Report(rule, index, "failed", sent_at, max(self._clock(), request.arrival_seconds), problem=problem)
         )
+
+    async def _judge(self, request: PlannedRequest, report: Report) -> None:
+        """Tell the router how good an answer is; one that cannot be told is simply not judged."""
+        quality = request.quality.get(report.model)
+        if quality is None or not report.decision_id:
+            return
+        url = f"{self._plan.judge_url}/decisions/{report.decision_id}/quality"
+        with contextlib.suppress(aiohttp.ClientError, OSError):
+            async with self._session.post(url, json={"quality": quality}):
+                pass
 
     async def _ask(self, rule: int, index: int, sent_at: float) -> Report:
         """Send one request and take its answer.

@@ -15,6 +15,8 @@ class PlannedRequest(msgspec.Struct, frozen=True):
     prompt: str
     streamed: bool
     headers: dict[str, str]
+    quality: dict[str, float] = {}
+    """What a judge says of each model's answer, 0 to 1; empty = nobody judges it."""
 
 
 class LoadPlan(msgspec.Struct, frozen=True):
@@ -28,6 +30,8 @@ class LoadPlan(msgspec.Struct, frozen=True):
     """In order of arrival."""
     patience_seconds: float
     """A client that has no whole answer after so long gives up."""
+    judge_url: str = ""
+    """The router's admin port, where judgements are posted."""
 
 
 class Report(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -20,7 +20,7 @@ from pointsman_operator.demo.cpu import CpuMeter
 from pointsman_operator.demo.health import Watch
 from pointsman_operator.demo.lanes import Lane, build_lanes
 from pointsman_operator.demo.live import LiveView
-from pointsman_operator.demo.messages import Report
+from pointsman_operator.demo.messages import LoadPlan, Report
 from pointsman_operator.demo.processes import Part, Parts, find_envoy, find_prometheus, free_address, pointsman
 from pointsman_operator.demo.results import DemoResult, choose_decision, summarise
 from pointsman_operator.demo.scoreboard import Scoreboard
@@ -45,7 +45,7 @@ async def run_demo(settings: DemoSettings, console: Console) -> DemoResult:
     pickers = tuple(picker.name for picker in find_pickers(settings.pickers))
     workload = read_workload(settings)
     find_envoy()
-    out = _make_folder(settings.out)
+    out = make_folder(settings.out)
     lanes = build_lanes(workload, pickers, free_address)
     console.print(_announce(workload, lanes), highlight=False)
     prometheus = _find_prometheus(settings, console)
@@ -61,16 +61,23 @@ async def run_demo(settings: DemoSettings, console: Console) -> DemoResult:
     async with Parts(out / "logs") as parts, aiohttp.ClientSession() as session:
         probe = Probe(session)
         stack = await start_stack(parts, probe, launch, console)
-        await _try_out(session, stack)
+        await try_out(session, stack)
         watch, meter = Watch(probe, stack), CpuMeter(parts)
         await watch.start()
-        await _play(parts, stack, scoreboard, meter, console)
+        models = tuple(lane.model_name for lane in lanes)
+        plan = load_plan(workload, f"{stack.envoy_url}/v1/chat/completions", models, PATIENCE_SECONDS)
+        await play(parts, plan, scoreboard, meter, console)
         health, busy = await watch.finish(scoreboard.lateness_seconds(), meter.means())
         explanation = await _explain(stack, scoreboard, console)
     return summarise(out, scoreboard, settings, health, busy, explanation)
 
 
-def _make_folder(out: Path) -> Path:
+def make_folder(out: Path) -> Path:
+    """Return a folder that can be written to.
+
+    Raises:
+        DocumentError: If it cannot.
+    """
     out = out.absolute()
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -102,7 +109,7 @@ def _find_prometheus(settings: DemoSettings, console: Console) -> Path | None:
     return found
 
 
-async def _try_out(session: aiohttp.ClientSession, stack: Stack) -> None:
+async def try_out(session: aiohttp.ClientSession, stack: Stack) -> None:
     """Send one short request under each rule.
 
     Raises:
@@ -116,11 +123,13 @@ async def _try_out(session: aiohttp.ClientSession, stack: Stack) -> None:
                 raise PartError(f"a request through Envoy to {lane.model_name} got status {response.status}: {text}")
 
 
-async def _play(parts: Parts, stack: Stack, scoreboard: Scoreboard, meter: CpuMeter, console: Console) -> None:
-    """Have the load process send everything, and show what becomes of it."""
+async def play(parts: Parts, plan: LoadPlan, scoreboard: Scoreboard, meter: CpuMeter, console: Console) -> None:
+    """Have the load process send a plan, and show what becomes of it.
+
+    Raises:
+        PartError: If a part dies meanwhile.
+    """
     workload = scoreboard.workload
-    models = tuple(lane.model_name for lane in stack.lanes)
-    plan = load_plan(workload, f"{stack.envoy_url}/v1/chat/completions", models, PATIENCE_SECONDS)
     part = await parts.start("load", [sys.executable, "-m", "pointsman_operator.demo.load"], job=True)
     async with _reading(part, msgspec.json.encode(plan), scoreboard) as reading:
         start = time.monotonic()

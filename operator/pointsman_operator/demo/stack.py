@@ -87,6 +87,8 @@ class Launch:
     """The binary; None = do without."""
     prometheus_url: str | None
     """Where it is to listen; None = do without."""
+    router_options: tuple[str, ...] = ()
+    """Beside those that it always has."""
 
 
 async def start_stack(parts: Parts, probe: Probe, launch: Launch, console: Console) -> Stack:
@@ -156,7 +158,7 @@ async def _start_router(parts: Parts, probe: Probe, launch: Launch) -> tuple[str
     options = (
         *("--policy", files.policies, "--experts", files.experts, "--envoy-endpoints", files.endpoints),
         *("--listen", target, "--sidecar-listen", _sidecar(parts), "--admin-port", admin.rpartition(":")[2]),
-        *("--drain-notice", 0, "--drain-grace", 1, "--seed", launch.seed),
+        *("--drain-notice", 0, "--drain-grace", 1, "--seed", launch.seed, *launch.router_options),
     )
     part = await parts.start("router", pointsman("router", *map(str, options)))
     url = f"http://{admin}"

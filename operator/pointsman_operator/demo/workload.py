@@ -1,6 +1,6 @@
 """What the demo sends: a scenario with the user's own files put in, its prompts, and the answers they will get."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -118,7 +118,14 @@ def _put_in(raw: Any, settings: DemoSettings) -> Any:
     return changed
 
 
-def load_plan(workload: DemoWorkload, url: str, models: tuple[str, ...], patience_seconds: float) -> LoadPlan:
+def load_plan(
+    workload: DemoWorkload,
+    url: str,
+    models: tuple[str, ...],
+    patience_seconds: float,
+    judge_url: str = "",
+    judgements: Sequence[Mapping[str, float]] | None = None,
+) -> LoadPlan:
     """Return what the load process is to send.
 
     Args:
@@ -126,6 +133,8 @@ def load_plan(workload: DemoWorkload, url: str, models: tuple[str, ...], patienc
         url: Where chat completions are posted.
         models: What to put into "model", one for each rule.
         patience_seconds: After so long without the whole answer, a client gives up.
+        judge_url: The router's admin port, where judgements are posted.
+        judgements: What a judge says of each model's answer, for each request; None = nobody judges.
     """
     requests = workload.requests
     rows = zip(
@@ -133,13 +142,14 @@ def load_plan(workload: DemoWorkload, url: str, models: tuple[str, ...], patienc
         workload.prompts,
         workload.streamed.tolist(),
         requests.priority.tolist(),
+        judgements or [{}] * len(requests),
         strict=True,
     )
     planned = tuple(
-        PlannedRequest(arrival, prompt, streamed, _headers(streamed=streamed, priority=priority))
-        for arrival, prompt, streamed, priority in rows
+        PlannedRequest(arrival, prompt, streamed, _headers(streamed=streamed, priority=priority), dict(quality))
+        for arrival, prompt, streamed, priority, quality in rows
     )
-    return LoadPlan(url, models, planned, patience_seconds)
+    return LoadPlan(url, models, planned, patience_seconds, judge_url)
 
 
 def _headers(*, streamed: bool, priority: int) -> dict[str, str]:

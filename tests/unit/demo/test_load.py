@@ -19,7 +19,12 @@ class FakeEnvoy:
     def __init__(self) -> None:
         self.received: list[tuple[float, dict[str, str], dict[str, object]]] = []
         self.url = ""
+        self.judgements: dict[str, object] = {}
         self.left = asyncio.Event()
+
+    async def judge(self, request: web.Request) -> web.Response:
+        self.judgements[request.match_info["id"]] = await request.json()
+        return web.Response(status=204)
 
     async def complete(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()
@@ -50,6 +55,7 @@ async def envoy() -> AsyncIterator[FakeEnvoy]:
     fake = FakeEnvoy()
     application = web.Application()
     application.router.add_post("/v1/chat/completions", fake.complete)
+    application.router.add_post("/decisions/{id}/quality", fake.judge)
     runner = web.AppRunner(application, handler_cancellation=True)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
@@ -117,6 +123,14 @@ async def test_a_client_gives_up_and_hangs_up(envoy: FakeEnvoy) -> None:
     assert (report.status, report.problem) == ("failed", "gave up after 0.05 s")
     async with asyncio.timeout(10):
         await envoy.left.wait()
+
+
+async def test_a_judge_tells_the_router_how_good_an_answer_is(envoy: FakeEnvoy) -> None:
+    judged = [{"small": 0.8, "large": 0.9}, {"large": 0.9}, {}]
+    requests = tuple(PlannedRequest(0.0, "Hello", True, {}, quality) for quality in judged)
+    base = envoy.url.removesuffix("/v1/chat/completions")
+    await replay(LoadPlan(envoy.url, ("edge-a",), requests, 20.0, base), lambda line: None)
+    assert list(envoy.judgements.values()) == [{"quality": 0.8}]
 
 
 async def test_requests_go_out_whatever_became_of_earlier_ones(envoy: FakeEnvoy) -> None:

@@ -1,0 +1,40 @@
+"""`pointsman bench learning`: what continuous learning regains after a change, on real parts."""
+
+import asyncio
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from pointsman_operator.cli.extras import needs_extra
+
+
+def bench_learning(
+    out: Annotated[Path, typer.Option(help="Folder for figures, plot, configuration and logs.")] = Path(
+        "out/bench-learning"
+    ),
+    before_seconds: Annotated[float, typer.Option(min=5, help="Until the change.")] = 30.0,
+    outcomes_seconds: Annotated[float, typer.Option(min=5, help="From the change to the training.")] = 120.0,
+    rollout_seconds: Annotated[float, typer.Option(min=5, help="Most from training to promotion.")] = 240.0,
+    after_seconds: Annotated[float, typer.Option(min=5, help="Measured after that, at least.")] = 180.0,
+    load: Annotated[float, typer.Option(min=0.01, max=10, help="Arrival rate over the fleet's capacity.")] = 0.8,
+    training_minutes: Annotated[float, typer.Option(min=0, help="Budget of the training's search.")] = 1.0,
+    seed: Annotated[int, typer.Option(min=0, help="Of requests, answers and ties.")] = 1,
+) -> None:
+    """Change a fleet in the middle of a run, and measure what a policy that learns regains of the loss."""
+    with needs_extra("demo"), needs_extra("policy"):
+        from pointsman_operator.demo.learning import LearningSettings, run_learning
+        from pointsman_operator.demo.learning_results import show
+    settings = LearningSettings(
+        out=out,
+        before_seconds=before_seconds,
+        outcomes_seconds=outcomes_seconds,
+        rollout_seconds=rollout_seconds,
+        after_seconds=after_seconds,
+        load=load,
+        training_minutes=training_minutes,
+        seed=seed,
+    )
+    console = Console()
+    show(asyncio.run(run_learning(settings, console)), console)

@@ -1,0 +1,134 @@
+"""What a run of continuous learning found: how much of what could be regained was."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+from rich.console import Console
+from rich.table import Table
+
+from pointsman_operator.demo.drift import DECLARED, INFORMED, LANES, LEARNING
+from pointsman_operator.demo.scoreboard import Scoreboard
+from pointsman_policy.evaluation.learning_plots import plot_over_time
+
+_RESAMPLES = 2_000
+_BLOCK = 25
+"""Requests that are resampled together: neighbours share their queues."""
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """Something that happened during a run."""
+
+    at_seconds: float
+    """Since the start."""
+    name: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Recovery:
+    """Share of what could be regained that was: 0 = as if nothing had been learned, 1 = as if all had been told."""
+
+    share: float
+    low: float
+    """Of its 95 % interval, by block bootstrap."""
+    high: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LearningResult:
+    """Everything that a run found."""
+
+    out: Path
+    moments: tuple[Moment, ...]
+    mean_qos: Mapping[str, Mapping[str, float]]
+    """By phase ("before", "changed", "after") and by lane."""
+    recovery: Recovery
+    requests: Mapping[str, int]
+    """In each phase, for each lane."""
+
+
+def summarise(
+    out: Path, scoreboard: Scoreboard, moments: Sequence[Moment], settle_seconds: float, seed: int
+) -> LearningResult:
+    """Compute the figures, and write `results.json` and `qos.png`.
+
+    Args:
+        out: Folder for them.
+        scoreboard: What became of the requests.
+        moments: What happened, the change and the promotion among it.
+        settle_seconds: After each of these: what is left out.
+        seed: Of the bootstrap.
+
+    Raises:
+        OSError: If a file cannot be written.
+    """
+    at = {moment.name: moment.at_seconds for moment in moments}
+    arrivals = scoreboard.workload.requests.arrival_seconds
+    qos = {lane: _qos(scoreboard, lane) for lane in LANES}
+    spans = {
+        "before": (0.0, at["change"]),
+        "changed": (at["change"] + settle_seconds, at["training"]),
+        "after": (at["active"] + settle_seconds, np.inf),
+    }
+    rows = {phase: (arrivals >= start) & (arrivals < end) for phase, (start, end) in spans.items()}
+    means = {phase: {lane: float(qos[lane][chosen].mean()) for lane in LANES} for phase, chosen in rows.items()}
+    after = {lane: values[rows["after"]] for lane, values in qos.items()}
+    recovery = _recovery(after, np.random.default_rng(seed))
+    counts = {phase: int(chosen.sum()) for phase, chosen in rows.items()}
+    result = LearningResult(out, tuple(moments), means, recovery, counts)
+    document = {
+        "meanQos": means,
+        "requests": counts,
+        "recovery": asdict(recovery),
+        "moments": [asdict(moment) for moment in moments],
+    }
+    (out / "results.json").write_bytes(msgspec.json.format(msgspec.json.encode(document)) + b"\n")
+    marks = {moment.name: moment.at_seconds for moment in moments if moment.name in ("change", "training", "active")}
+    plot_over_time(out / "qos.png", arrivals, qos, marks)
+    return result
+
+
+def show(result: LearningResult, console: Console) -> None:
+    """Print the result."""
+    table = Table("mean QoS", *LANES)
+    for phase, means in result.mean_qos.items():
+        table.add_row(f"{phase} ({result.requests[phase]} requests)", *(f"{means[lane]:.3f}" for lane in LANES))
+    console.print(table)
+    recovery = result.recovery
+    console.print(
+        f"regained of what there was to regain: {100 * recovery.share:.0f} % "
+        f"(95 %: {100 * recovery.low:.0f} to {100 * recovery.high:.0f} %)",
+        highlight=False,
+    )
+    console.print(f"figures and plot: {result.out}", highlight=False, soft_wrap=True)
+
+
+def _qos(scoreboard: Scoreboard, lane: str) -> Floats:
+    """Return the QoS of every request, in order of arrival."""
+    outcomes = scoreboard.tallies[lane].outcomes()
+    if outcomes is None or len(outcomes) != len(scoreboard.workload.requests):
+        raise ValueError("a finished run has an end for each request")
+    return outcomes.qos()
+
+
+def _recovery(qos: Mapping[str, Floats], rng: np.random.Generator) -> Recovery:
+    def share(rows: npt.NDArray[np.int64] | slice) -> float:
+        declared, learning, informed = (float(qos[lane][rows].mean()) for lane in (DECLARED, LEARNING, INFORMED))
+        return (learning - declared) / (informed - declared) if informed != declared else 0.0
+
+    count = len(qos[LEARNING])
+    blocks = -(-count // _BLOCK)
+    found = []
+    for _ in range(_RESAMPLES):
+        starts = rng.integers(0, max(count - _BLOCK, 1), blocks)
+        rows = (starts[:, None] + np.arange(min(_BLOCK, count))).ravel()[:count]
+        found.append(share(rows))
+    low, high = np.percentile(found, [2.5, 97.5])
+    return Recovery(share(slice(None)), float(low), float(high))
