@@ -5,22 +5,24 @@ killed had not finished to write ends its last segment, and is cut off there.
 """
 
 import contextlib
-import fcntl
 import itertools
 import logging
-import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from pointsman_operator.outcomes.frames import HEAD_BYTES, frame, sound_frames
+from pointsman_operator.outcomes.frames import HEAD_BYTES, frame
+from pointsman_operator.outcomes.segment_files import (
+    Segment,
+    found_segments,
+    locked,
+    segment_name,
+    sound_records,
+    sync_folder,
+    write_through,
+)
 
 _LOGGER = logging.getLogger(__name__)
-
-_SUFFIX = ".records"
-_LOCK = ".lock"
-_DIGITS = 20
 
 
 class Chunk(NamedTuple):
@@ -31,15 +33,6 @@ class Chunk(NamedTuple):
     """The number at which to go on."""
     damaged: int = 0
     """Records before that which cannot be read any more."""
-
-
-@dataclass(slots=True)
-class _Segment:
-    path: Path
-    first: int
-    end: int
-    """Number after its last record."""
-    bytes: int
 
 
 class SegmentLog:
@@ -61,10 +54,10 @@ class SegmentLog:
         self._file: BinaryIO | None = None
         self._read_on = (0, 0)
         folder.mkdir(parents=True, exist_ok=True)
-        self._lock = _locked(folder)
-        self._segments = _found(folder)
+        self._lock = locked(folder)
+        self._segments = found_segments(folder)
         self.acknowledged = 0
-        """Records before this number may go."""
+        """Records before this number may go; to be set by whoever reads."""
 
     @property
     def end(self) -> int:
@@ -98,7 +91,7 @@ class SegmentLog:
         lost = self._make_room(len(content))
         current = self._current(first)
         try:
-            _write(self._file or self._create(current.path), content)
+            write_through(self._file or self._create(current.path), content)
         except OSError:
             self._abandon(current)
             raise
@@ -122,7 +115,7 @@ class SegmentLog:
             number, offset = segment.first, 0
         found: list[bytes] = []
         size = 0
-        for record in itertools.islice(_sound(segment.path, offset), segment.end - number):
+        for record in itertools.islice(sound_records(segment.path, offset), segment.end - number):
             if number >= after:
                 if len(found) >= most_records or (found and size + len(record) > most_bytes):
                     break
@@ -138,16 +131,18 @@ class SegmentLog:
             self._close_file()  # nobody would find what is written behind the damage
         return Chunk((), segment.end, segment.end - after)
 
-    def forget(self, before: int) -> None:
-        """Let records before a number go; segments of nothing else are deleted, the one being written once it is full.
+    @property
+    def untidy(self) -> bool:
+        """Whether there are segments of nothing but acknowledged records, the one being written left aside."""
+        return bool(self._segments) and self._is_done(self._segments[0])
+
+    def tidy(self) -> None:
+        """Delete those segments.
 
         Raises:
-            OSError: If a segment cannot be deleted; it stays for the next time.
+            OSError: If one cannot be deleted; it stays for the next time.
         """
-        self.acknowledged = max(self.acknowledged, before)
-        while self._segments and self._segments[0].end <= self.acknowledged:
-            if len(self._segments) == 1 and self._file is not None:
-                return
+        while self.untidy:
             self._delete_oldest()
 
     def close(self) -> None:
@@ -158,26 +153,30 @@ class SegmentLog:
         """
         self._close_file()
         try:
-            self.forget(self.acknowledged)
+            self.tidy()
         finally:
             self._lock.close()
 
-    def _current(self, first: int) -> _Segment:
+    def _is_done(self, oldest: Segment) -> bool:
+        written = self._file is not None and len(self._segments) == 1
+        return oldest.end <= self.acknowledged and not written
+
+    def _current(self, first: int) -> Segment:
         """Return the segment to write to, a new one if needed."""
         if self._file is None or self.end != first:
             self._close_file()
-            path = self._folder / f"{first:0{_DIGITS}d}{_SUFFIX}"
+            path = self._folder / segment_name(first)
             self._segments = [one for one in self._segments if one.path != path]
-            self._segments.append(_Segment(path, first, first, 0))
+            self._segments.append(Segment(path, first, first, 0))
         return self._segments[-1]
 
     def _create(self, path: Path) -> BinaryIO:
         self._folder.mkdir(parents=True, exist_ok=True)
         self._file = path.open("wb", buffering=0)
-        _sync_folder(self._folder)
+        sync_folder(self._folder)
         return self._file
 
-    def _abandon(self, current: _Segment) -> None:
+    def _abandon(self, current: Segment) -> None:
         """Stop writing a segment, which may end in a part of what could not be written."""
         with contextlib.suppress(OSError):
             if self._file is not None:
@@ -206,54 +205,3 @@ class SegmentLog:
         file, self._file = self._file, None
         if file is not None:
             file.close()
-
-
-def _locked(folder: Path) -> BinaryIO:
-    lock = (folder / _LOCK).open("wb")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        lock.close()
-        raise OSError(error.errno, "another router uses it; give each its own folder") from error
-    return lock
-
-
-def _found(folder: Path) -> list[_Segment]:
-    """Return the segments that earlier processes left."""
-    segments = []
-    for path in sorted(folder.glob(f"{'[0-9]' * _DIGITS}{_SUFFIX}")):
-        first, size = int(path.name.removesuffix(_SUFFIX)), path.stat().st_size
-        sizes = [HEAD_BYTES + len(record) for record in _sound(path, 0)]
-        if sum(sizes) < size:
-            _LOGGER.warning("%s: leaving out %d bytes at its end that are no whole record", path, size - sum(sizes))
-        segments.append(_Segment(path, first, first + len(sizes), size))
-    return segments
-
-
-def _sound(path: Path, offset: int) -> Iterator[bytes]:
-    """Yield the records in a part of a file, up to the first that is not sound."""
-    try:
-        with path.open("rb") as file:
-            file.seek(offset)
-            content = file.read()
-    except OSError as error:
-        _LOGGER.warning("%s cannot be read (%s)", path, error.strerror)
-        return
-    yield from sound_frames(content)
-
-
-def _write(file: BinaryIO, content: bytes) -> None:
-    """Write all of it, to outlast a crash of the machine."""
-    rest = memoryview(content)
-    while rest:
-        rest = rest[file.write(rest) :]
-    os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make sure that a new file is found after a crash of the machine."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

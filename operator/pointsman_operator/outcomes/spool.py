@@ -75,17 +75,23 @@ class Spool:
             int(unix_clock()) * _NUMBERS_PER_SECOND, settings.most_memory_records, settings.most_memory_bytes
         )
         self._cursor = self._acknowledged = self._epoch = 0
+        self._made: list[SegmentLog] = []
         self._log: SegmentLog | None = None
         self._problem = ""
         self._thread = ThreadPoolExecutor(1, "spool")
         self._opened = asyncio.Event()
         self._news = asyncio.Event()
-        metrics.watch_spool(self._records, self._bytes)
+        metrics.watch_spool(lambda: self.record_count, self._bytes)
 
     @property
     def problem(self) -> str:
         """Why nothing is written to disk, for people; empty = it is, or need not be."""
         return self._problem
+
+    @property
+    def record_count(self) -> int:
+        """Records that are not acknowledged."""
+        return len(self._waiting) + (0 if self._log is None else self._log.records)
 
     def append(self, record: pb.Record) -> None:
         """Take a record; takes microseconds."""
@@ -110,9 +116,10 @@ class Spool:
 
     async def close(self) -> None:
         """Write what is left, and close the files; call it once `run` has ended."""
-        await self._in_thread(lambda: None)  # a write that was under way when `run` was cancelled ends first
-        if self._log is not None:
-            self._end_writing(self._log)
+        await self._in_thread(lambda: None)  # what was under way when `run` was cancelled ends first
+        log = self._take_over()
+        if log is not None:
+            self._end_writing(log)
         await self._flush()
         if self._log is not None:
             await self._attempt(self._log.close)
@@ -147,6 +154,8 @@ class Spool:
             return
         self._acknowledged = max(self._acknowledged, batch.end)
         self._waiting.forget(self._acknowledged)
+        if self._log is not None:
+            self._log.acknowledged = self._acknowledged
 
     async def _read(self, most_records: int, most_bytes: int) -> Chunk:
         log, after = self._log, self._cursor
@@ -163,7 +172,7 @@ class Spool:
         log = self._log or await self._open(self._settings.folder)
         if log is None:
             return False
-        if self._acknowledged > log.acknowledged and not await self._attempt(lambda: log.forget(self._acknowledged)):
+        if log.untidy and not await self._attempt(log.tidy):
             return False
         while self._waiting:
             if not await self._write(log):
@@ -172,12 +181,19 @@ class Spool:
         return True
 
     async def _open(self, folder: Path) -> SegmentLog | None:
-        opened: list[SegmentLog] = []
-        await self._attempt(lambda: opened.append(SegmentLog(folder, self._settings.most_disk_bytes)))
-        for log in opened:
-            self._take_over(log)
-            return log
-        return None
+        await self._attempt(lambda: self._made.append(SegmentLog(folder, self._settings.most_disk_bytes)))
+        return self._take_over()
+
+    def _take_over(self) -> SegmentLog | None:
+        """Go on with what an earlier process left, once the log is open; its numbers come before those in memory."""
+        if self._log is None and self._made:
+            self._log = log = self._made.pop()
+            if log.records:
+                _LOGGER.info("%d records of an earlier run wait for the policy service", log.records)
+            self._acknowledged = 0
+            self._waiting.move_behind(log.end)
+            self.rewind()
+        return self._log
 
     async def _write(self, log: SegmentLog) -> bool:
         """Write the first records that wait; tell whether the disk took them."""
@@ -209,15 +225,6 @@ class Spool:
         """Do something in the thread, to its end even if the caller is cancelled."""
         return await asyncio.shield(asyncio.get_running_loop().run_in_executor(self._thread, work))
 
-    def _take_over(self, log: SegmentLog) -> None:
-        """Go on with what an earlier process left; its numbers come before those in memory."""
-        if log.records:
-            _LOGGER.info("%d records of an earlier run wait for the policy service", log.records)
-        self._log = log
-        self._acknowledged = 0
-        self._waiting.move_behind(log.end)
-        self.rewind()
-
     def _set_problem(self, problem: str) -> None:
         if problem != self._problem:
             if problem:
@@ -225,9 +232,6 @@ class Spool:
             else:
                 _LOGGER.info("Records are written to %s again", self._settings.folder)
         self._problem = problem
-
-    def _records(self) -> int:
-        return len(self._waiting) + (0 if self._log is None else self._log.records)
 
     def _bytes(self) -> int:
         return self._waiting.size_bytes + (0 if self._log is None else self._log.size_bytes)

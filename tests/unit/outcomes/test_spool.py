@@ -152,7 +152,7 @@ async def test_a_full_disk_keeps_records_in_memory_until_it_has_room(
         made.append("a")
         await made.written()
         with monkeypatch.context() as patch:
-            patch.setattr(segments, "_write", full)
+            patch.setattr(segments, "write_through", full)
             made.append(*"bcdef")
             await eventually(lambda: bool(made.spool.problem))
             assert "No space left on device" in made.spool.problem
