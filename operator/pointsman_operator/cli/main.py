@@ -15,6 +15,7 @@ from pointsman_operator.cli import (
     envoy_config,
     expert_sim,
     operator,
+    policy,
     predictor,
     routing,
     run_router,
@@ -32,6 +33,7 @@ app = typer.Typer(
 app.command("demo")(demo.demo)
 app.command("router")(run_router.router)
 app.command("operator")(operator.operator)
+app.command("policy")(policy.policy)
 app.command("expert-sim")(expert_sim.expert_sim)
 app.command("route")(routing.route)
 app.command("experts")(routing.experts)

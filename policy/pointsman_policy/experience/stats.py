@@ -4,9 +4,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-import pyarrow as pa
-
-from pointsman_policy.experience.catalogue import Summary, summarise
+from pointsman_policy.experience.catalogue import Summary
 from pointsman_policy.experience.parts import Part
 
 
@@ -34,22 +32,18 @@ class PolicyStats:
         for version, arm, rows in summary.arms:
             self.arms[version, arm] += rows
 
+    def add_stats(self, others: "PolicyStats") -> None:
+        """Count in the rows that others count."""
+        arms = tuple((version, arm, rows) for (version, arm), rows in others.arms.items())
+        self.add(Summary(others.rows, others.first_at, others.last_at, arms))
 
-def count_rows(
-    parts: Iterable[tuple[Part, Summary]], pending: Iterable[tuple[str, pa.Table]] = ()
-) -> dict[str, PolicyStats]:
-    """Sum up by policy.
 
-    Args:
-        parts: Parts of outcomes.
-        pending: Policies and rows of theirs that are not in parts yet.
-    """
+def count_rows(parts: Iterable[tuple[Part, Summary]]) -> dict[str, PolicyStats]:
+    """Sum up parts of outcomes by policy."""
     result: dict[str, PolicyStats] = {}
     for part, summary in parts:
         stats = result.setdefault(part.policy, PolicyStats())
         stats.bytes += part.size
         stats.parts += 1
         stats.add(summary)
-    for policy, table in pending:
-        result.setdefault(policy, PolicyStats()).add(summarise(table, "decided_at"))
     return result

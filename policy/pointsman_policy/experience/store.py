@@ -10,7 +10,6 @@ import os
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -24,20 +23,13 @@ from pointsman_policy.experience.journal import Journal, read_segment
 from pointsman_policy.experience.known_ids import Hashes, KnownIds
 from pointsman_policy.experience.location import StoreLocation, labels_catalogue, outcomes_catalogue
 from pointsman_policy.experience.parts import Part
+from pointsman_policy.experience.pending import Pending, Rows, hashes_of
 from pointsman_policy.experience.retention import Retention
 from pointsman_policy.experience.stats import PolicyStats, count_rows
 
 _LOGGER = logging.getLogger(__name__)
 
 _MOST_PENDING_BYTES = 512 << 20
-
-
-class Rows(NamedTuple):
-    """Rows of one policy."""
-
-    policy: str
-    table: pa.Table
-    """Of the schema OUTCOMES or LABELS."""
 
 
 class OutcomeStore:
@@ -67,8 +59,8 @@ class OutcomeStore:
         self._compacting = threading.Lock()
         self._catalogues = {True: outcomes_catalogue(location), False: labels_catalogue(location)}
         self._known: dict[str, KnownIds] = {}
-        self._pending: dict[tuple[str, bool], list[pa.Table]] = {}
-        self._writing: dict[tuple[str, bool], pa.Table] = {}
+        self._pending = Pending()
+        self._writing = Pending()
         self._fleets: dict[str, Fleet | None] = {}
         self.problems: list[str] = []
         """What was found damaged and set aside."""
@@ -144,15 +136,13 @@ class OutcomeStore:
         with self._compacting:
             with self._lock:
                 segments = self._journal.rotate()
-                tables = {key: pa.concat_tables(some) for key, some in self._pending.items()}
-                self._pending, self._writing = {}, tables
+                self._pending, self._writing = Pending(), self._pending
             try:
                 self._write_parts()
             except OSError:
                 with self._lock:
-                    for key, table in self._writing.items():
-                        self._pending.setdefault(key, []).insert(0, table)
-                    self._writing = {}
+                    self._writing.add_all(self._pending)
+                    self._pending, self._writing = self._writing, Pending()
                 raise
             for segment in segments:
                 segment.unlink(missing_ok=True)
@@ -162,16 +152,34 @@ class OutcomeStore:
     def stats(self) -> dict[str, PolicyStats]:
         """Return what is kept of each policy."""
         with self._lock:
-            waiting = [(key[0], table) for key, some in self._pending.items() if key[1] for table in some]
-            waiting += [(key[0], table) for key, table in self._writing.items() if key[1]]
-            return count_rows(self._catalogues[True].listed(), waiting)
+            result = count_rows(self._catalogues[True].listed())
+            for pending in (self._writing, self._pending):
+                for policy, stats in pending.stats.items():
+                    result.setdefault(policy, PolicyStats()).add_stats(stats)
+            return result
+
+    def count_since(self, policy: str, at: float) -> int:
+        """Return how many outcomes of a policy were decided after some time.
+
+        Raises:
+            OSError: If a part cannot be read.
+        """
+        with self._lock:
+            times = [*self._writing.times(policy), *self._pending.times(policy)]
+            listed = self._catalogues[True].listed(policy)
+        count = sum(int((some > at).sum()) for some in times)
+        for part, summary in listed:
+            if summary.first_at > at:
+                count += summary.rows
+            elif summary.last_at > at:
+                count += int((self._catalogues[True].read(part, ["decided_at"]).column(0).to_numpy() > at).sum())
+        return count
 
     @property
     def pending_rows(self) -> int:
         """Rows that are in the journal only."""
         with self._lock:
-            tables = [table for some in self._pending.values() for table in some]
-            return sum(table.num_rows for table in [*tables, *self._writing.values()])
+            return self._pending.rows + self._writing.rows
 
     @property
     def size(self) -> int:
@@ -195,19 +203,18 @@ class OutcomeStore:
         return self._fleets[policy]
 
     def _fresh(self, policy: str, table: pa.Table) -> npt.NDArray[np.bool_]:
-        return self._ids(policy).fresh(_hashes(table))
+        return self._ids(policy).fresh(hashes_of(table))
 
     def _ids(self, policy: str) -> KnownIds:
         return self._known.setdefault(policy, KnownIds())
 
     def _take(self, rows: Rows, *, outcomes: bool) -> None:
-        self._pending.setdefault((rows.policy, outcomes), []).append(rows.table)
+        self._pending.add(rows, outcomes=outcomes)
         if outcomes:
-            self._ids(rows.policy).add_recent(_hashes(rows.table))
+            self._ids(rows.policy).add_recent(hashes_of(rows.table))
 
     def _check_pending(self) -> None:
-        tables = [table for some in self._pending.values() for table in some]
-        if sum(table.nbytes for table in [*tables, *self._writing.values()]) > _MOST_PENDING_BYTES:
+        if self._pending.bytes + self._writing.bytes > _MOST_PENDING_BYTES:
             raise StoreFullError("too many outcomes wait to be moved into parts; see the service's log for what fails")
 
     def _scan(self) -> None:
@@ -216,7 +223,7 @@ class OutcomeStore:
         hashes: dict[str, list[Hashes]] = {}
         for part, _ in self._catalogues[True].listed():
             try:
-                hashes.setdefault(part.policy, []).append(_hashes(self._catalogues[True].read(part, ["id_hash"])))
+                hashes.setdefault(part.policy, []).append(hashes_of(self._catalogues[True].read(part, ["id_hash"])))
             except OSError as error:
                 self.problems.append(self._catalogues[True].set_aside(part, str(error)))
         for policy, found in hashes.items():
@@ -235,13 +242,12 @@ class OutcomeStore:
                     self._take(Rows(policy, table), outcomes=outcomes)
 
     def _write_parts(self) -> None:
-        for (policy, outcomes), table in list(self._writing.items()):
-            parts = self._catalogues[outcomes].write(policy, table)
+        for rows, outcomes in self._writing.tables():
+            self._catalogues[outcomes].write(rows.policy, rows.table)
             with self._lock:
-                del self._writing[policy, outcomes]
+                self._writing = self._writing.without(rows.policy, outcomes=outcomes)
                 if outcomes:
-                    self._ids(policy).add_parts([_hashes(table)])
-            _LOGGER.debug("%s: %d rows in %d parts", policy, table.num_rows, len(parts))
+                    self._ids(rows.policy).add_parts([hashes_of(rows.table)])
 
     def _merge(self) -> None:
         for catalogue in self._catalogues.values():
@@ -260,16 +266,12 @@ class OutcomeStore:
 
     def _forget(self, part: Part) -> None:
         try:
-            hashes = _hashes(self._catalogues[True].read(part, ["id_hash"]))
+            hashes = hashes_of(self._catalogues[True].read(part, ["id_hash"]))
         except OSError as error:  # its ids stay known, which does no harm
             _LOGGER.warning("%s; deleting it all the same", error)
             return
         with self._lock:
             self._ids(part.policy).forget(hashes)
-
-
-def _hashes(table: pa.Table) -> Hashes:
-    return np.asarray(table.column("id_hash").to_numpy(), np.uint64)
 
 
 def _lock(path: Path) -> int:

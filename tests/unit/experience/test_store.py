@@ -13,8 +13,9 @@ from pointsman_policy.experience.dataset import load
 from pointsman_policy.experience.errors import StoreFullError, StoreInUseError
 from pointsman_policy.experience.fleet import Fleet, FleetExpert
 from pointsman_policy.experience.location import StoreLocation
+from pointsman_policy.experience.pending import Rows
 from pointsman_policy.experience.retention import Retention
-from pointsman_policy.experience.store import OutcomeStore, Rows
+from pointsman_policy.experience.store import OutcomeStore
 
 Open = Callable[..., OutcomeStore]
 
