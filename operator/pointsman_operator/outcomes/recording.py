@@ -14,7 +14,8 @@ from pointsman_operator.trace import LATENCIES, Trace
 from pointsman_policy.latency.profiles import ProfileTable, beliefs
 from pointsman_policy.state import RoutingState
 
-_MOST_PROMPT_CHARACTERS = 32_768
+MOST_PROMPT_CHARACTERS = 32_768
+"""Of a prompt that is stored; the rest is cut off."""
 _MOST_STATE_BYTES = 262_144
 _MOST_TOKENS = 2**31 - 1
 
@@ -139,7 +140,7 @@ def _decided(
 
 def _text(prompt: str) -> str:
     """Return the start of a prompt as protobuf takes it: lone surrogates, which JSON may hold, are no text."""
-    return prompt[:_MOST_PROMPT_CHARACTERS].encode("utf-8", "replace").decode("utf-8")
+    return prompt[:MOST_PROMPT_CHARACTERS].encode("utf-8", "replace").decode("utf-8")
 
 
 def _set_objectives(into: pb.Outcome, objectives: Objectives) -> None:
