@@ -4,6 +4,8 @@ import socket
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pointsman_operator.policy_service import PolicyServiceAddress
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileSource:
@@ -60,5 +62,9 @@ class RouterSettings:
     """Folder of a fitted predictor of quality and output length; None = every expert is at its priors."""
     trained_policies: tuple[Path, ...] = ()
     """Folders of exported policies, whose parameters replace those of the packaged pickers of their names."""
+    policy_service: PolicyServiceAddress | None = None
+    """Where outcomes go and versions come from; None = nobody learns."""
+    state_folder: Path | None = None
+    """Keeps outcomes until they are delivered, and the last good versions; None = nothing outlives the process."""
     seed: int | None = None
     """Of tie-breaking, to repeat a run; None = from the operating system."""

@@ -8,7 +8,7 @@ import typer
 import yaml
 from rich.console import Console
 
-from pointsman_operator.cli.bench_learning import bench_learning
+from pointsman_operator.cli.bench_learning import bench_learning, bench_training_load
 from pointsman_operator.cli.extras import needs_extra
 from pointsman_operator.demo.settings import DEFAULT_PICKERS
 from pointsman_operator.routerpolicy import API_VERSION
@@ -18,6 +18,7 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 app.command("learning")(bench_learning)
+app.command("training-load")(bench_training_load)
 
 _PICKERS = list(DEFAULT_PICKERS)
 _LABELS = {"pointsman.io/bench": "transport"}

@@ -1,4 +1,4 @@
-"""`pointsman bench learning`: what continuous learning regains after a change, on real parts."""
+"""`pointsman bench learning` and `training-load`: what continuous learning regains, and what it costs meanwhile."""
 
 import asyncio
 from pathlib import Path
@@ -38,3 +38,17 @@ def bench_learning(
     )
     console = Console()
     show(asyncio.run(run_learning(settings, console)), console)
+
+
+def bench_training_load(
+    out: Annotated[Path, typer.Option(help="Folder for configuration and logs.")] = Path("out/bench-training-load"),
+    rate: Annotated[float, typer.Option(min=1, max=1_000, help="Requests per second.")] = 100.0,
+    seconds: Annotated[float, typer.Option(min=1, help="Of each measurement.")] = 20.0,
+    repetitions: Annotated[int, typer.Option(min=1, help="Measurements without and with a training.")] = 3,
+) -> None:
+    """Measure how long decisions take while a policy is trained on the same machine."""
+    with needs_extra("policy"):
+        from pointsman_operator.demo.training_load import TrainingLoadSettings, run_training_load, show
+    settings = TrainingLoadSettings(out=out, rate=rate, seconds=seconds, repetitions=repetitions)
+    console = Console()
+    show(asyncio.run(run_training_load(settings, console)), console)

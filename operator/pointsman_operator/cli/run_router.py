@@ -7,6 +7,7 @@ import typer
 import uvloop
 
 from pointsman_operator.errors import UsageError
+from pointsman_operator.policy_service import PolicyServiceAddress
 from pointsman_operator.settings import FileSource, KubernetesSource, RouterSettings
 
 _DEFAULTS = RouterSettings(source=KubernetesSource())
@@ -68,12 +69,27 @@ def router(
         list[Path] | None,
         typer.Option(help="Folder written by `pointsman train`, in place of its packaged picker; may be repeated."),
     ] = None,
+    policy_service: Annotated[
+        str | None, typer.Option(help='Where the policy service is, "host:port"; default: nobody learns from outcomes.')
+    ] = None,
+    policy_service_ca: Annotated[
+        Path | None, typer.Option(help="CA of its certificate, a PEM file; default: the connection is plain text.")
+    ] = None,
+    policy_service_certificate: Annotated[
+        Path | None, typer.Option(help="Certificate to show it (mutual TLS); with --policy-service-key.")
+    ] = None,
+    policy_service_key: Annotated[Path | None, typer.Option(help="Its key, without a password.")] = None,
+    state_dir: Annotated[
+        Path | None,
+        typer.Option(help="Keeps outcomes until they are delivered, and the last good versions; default: memory only."),
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of tie-breaking; default: from the system.")] = None,
 ) -> None:
     """Serve routing decisions over gRPC: ext_proc for Envoy, and RoutingService."""
     source = _source(policy, experts, kubernetes, tuple(namespace or ()), profiles)
     if (tls_certificate is None) != (tls_key is None) or (tls_client_ca is not None and tls_key is None):
         raise UsageError("TLS needs both --tls-certificate and --tls-key; --tls-client-ca goes with them")
+    service = service_address(policy_service, policy_service_ca, policy_service_certificate, policy_service_key)
     from pointsman_operator.app import run_router
 
     uvloop.run(
@@ -94,10 +110,29 @@ def router(
                 decision_expiry_seconds=decision_expiry,
                 predictor=predictor,
                 trained_policies=tuple(trained_policy or ()),
+                policy_service=service,
+                state_folder=state_dir,
                 seed=seed,
             )
         )
     )
+
+
+def service_address(
+    target: str | None, authority: Path | None, certificate: Path | None, key: Path | None
+) -> PolicyServiceAddress | None:
+    """Return where the policy service is; None = there is none.
+
+    Raises:
+        UsageError: If the options do not fit together.
+    """
+    if target is None:
+        if authority is not None or certificate is not None or key is not None:
+            raise UsageError("--policy-service-ca, -certificate and -key go with --policy-service")
+        return None
+    if (certificate is None) != (key is None) or (certificate is not None and authority is None):
+        raise UsageError("mutual TLS needs --policy-service-ca, --policy-service-certificate and --policy-service-key")
+    return PolicyServiceAddress(target=target, authority=authority, certificate=certificate, key=key)
 
 
 def _source(
