@@ -2,13 +2,14 @@
 
 import importlib
 import importlib.util
+import inspect
 import pkgutil
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -22,11 +23,14 @@ from pointsman_operator.control.status_document import Condition, Status
 from pointsman_operator.decision import ExpertView, OutcomeStatus
 from pointsman_operator.discovery.endpoint import Endpoint
 from pointsman_operator.metrics import LATENCY_HELP, Metrics, TelemetryCount
+from pointsman_operator.outcomes.metrics import LearningMetrics
 from pointsman_operator.problems import Problems
 from pointsman_policy import pickers
 from pointsman_policy.experts import Expert
 from pointsman_policy.pickers.impact_greedy import COLUMNS
 from pointsman_policy.pickers.registry import PICKERS
+from pointsman_policy.service import exports
+from pointsman_policy.service.metrics import ServiceMetrics, Values
 from pointsman_policy.state import empty_state
 
 ROOT = Path(__file__).parents[2]
@@ -83,11 +87,11 @@ def test_every_metric_is_in_the_catalogue_with_its_type_and_labels() -> None:
     rows = re.findall(r"^\| `(pointsman_\w+)` \| (\w+) \|([^|]*)\| [^|]+ \|$", _metrics_page(), re.MULTILINE)
     told = {name: (kind, tuple(re.findall(r"\w+", labels))) for name, kind, labels in rows}
     assert len(told) == len(rows)
-    assert told == dict(_exported())
+    assert told == dict(_exported()) | _of_the_policy_service()
 
 
 def test_the_queries_of_the_catalogue_use_metrics_that_exist() -> None:
-    names = {name for name, _ in _exported()}
+    names = {name for name, _ in _exported()} | _of_the_policy_service().keys()
     used = set(re.findall(r"pointsman_\w+", _metrics_page()))
     assert {re.sub(r"_(bucket|sum|count)$", "", name) for name in used} == names
 
@@ -97,10 +101,15 @@ def _metrics_page() -> str:
 
 
 def _exported() -> Iterator[tuple[str, tuple[str, tuple[str, ...]]]]:
-    metrics, operator = Metrics(CollectorRegistry()), OperatorMetrics(CollectorRegistry())
+    metrics, operator, learning = (
+        Metrics(CollectorRegistry()),
+        OperatorMetrics(CollectorRegistry()),
+        CollectorRegistry(),
+    )
     _exercise(metrics)
     _exercise_operator(operator)
-    for family in chain(metrics.registry.collect(), operator.registry.collect()):
+    _exercise_learning(LearningMetrics(learning))
+    for family in chain(metrics.registry.collect(), operator.registry.collect(), learning.collect()):
         labels = {
             name: None
             for sample in family.samples
@@ -110,6 +119,33 @@ def _exported() -> Iterator[tuple[str, tuple[str, tuple[str, ...]]]]:
         assert family.samples, family.name
         suffix = "_total" if family.type == "counter" else ""
         yield family.name + suffix, (family.type, tuple(labels))
+
+
+class _Noted(ServiceMetrics):
+    """Notes what is exported instead of looking it up."""
+
+    def __init__(self) -> None:
+        self.found: dict[str, tuple[str, tuple[str, ...]]] = {}
+
+    def count(self, name: str, help_text: str, labels: Iterable[str], values: Values) -> None:
+        self.found[f"{name}_total"] = ("counter", tuple(labels))
+
+    def gauge(self, name: str, help_text: str, labels: Iterable[str], values: Values) -> None:
+        self.found[name] = ("gauge", tuple(labels))
+
+
+def _of_the_policy_service() -> dict[str, tuple[str, tuple[str, ...]]]:
+    noted, unused = _Noted(), cast("Any", None)
+    for name, export in vars(exports).items():
+        if name.startswith("export_"):
+            export(noted, *[unused] * (len(inspect.signature(export).parameters) - 1))
+    assert len(noted.found) > 10
+    return noted.found
+
+
+def _exercise_learning(metrics: LearningMetrics) -> None:
+    metrics.version_problem("edge/chat")
+    metrics.watch_spool(lambda: 0, lambda: 0)
 
 
 def _exercise(metrics: Metrics) -> None:
@@ -143,6 +179,7 @@ def _exercise_operator(metrics: OperatorMetrics) -> None:
     metrics.router_polled("answered")
     metrics.reviewed("allowed")
     metrics.event("posted")
+    metrics.policy_service_connected(connected=True)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

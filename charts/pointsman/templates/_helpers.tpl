@@ -63,13 +63,26 @@ annotations:
 {{- end }}
 {{- end }}
 
+{{/* Where a component's values are: (dict "component" "policy-service"). */}}
+{{- define "pointsman.key" -}}
+{{- eq .component "policy-service" | ternary "policyService" .component }}
+{{- end }}
+
+{{/* The components that have pods, as JSON. */}}
+{{- define "pointsman.components" -}}
+{{- $found := list "router" "operator" }}
+{{- if .Values.policyService.enabled }}{{ $found = append $found "policy-service" }}{{ end }}
+{{- $found | toJson }}
+{{- end }}
+
 {{/* The name of a part's service account: (dict "root" $ "component" "router"). */}}
 {{- define "pointsman.serviceAccountName" -}}
-{{- $account := (index .root.Values .component).serviceAccount }}
+{{- $key := include "pointsman.key" . }}
+{{- $account := (index .root.Values $key).serviceAccount }}
 {{- if $account.create }}
 {{- $account.name | default (printf "%s-%s" (include "pointsman.fullname" .root) .component) }}
 {{- else }}
-{{- required (printf "%s.serviceAccount.name: name your account, or let serviceAccount.create be true" .component) $account.name }}
+{{- required (printf "%s.serviceAccount.name: name your account, or let serviceAccount.create be true" $key) $account.name }}
 {{- end }}
 {{- end }}
 
@@ -106,7 +119,7 @@ seccompProfile: {type: RuntimeDefault}
 
 {{/* What every pod says of where it runs: (dict "root" $ "component" "router"). */}}
 {{- define "pointsman.scheduling" -}}
-{{- $values := index .root.Values .component }}
+{{- $values := index .root.Values (include "pointsman.key" .) }}
 {{- with .root.Values.imagePullSecrets }}
 imagePullSecrets:
   {{- toYaml . | nindent 2 }}
@@ -151,15 +164,18 @@ prometheus.io/path: {{ .path | default "/metrics" }}
 {{- end }}
 {{- end }}
 
-{{/* Copies the image's compiled kernels to where they can be used; without them they are compiled at the start. */}}
+{{/*
+Copies an image's compiled kernels to where they can be used; without them they are compiled at the start:
+(dict "root" $ "image" .Values.image).
+*/}}
 {{- define "pointsman.kernelsContainer" -}}
 - name: kernels
-  image: {{ include "pointsman.image" (dict "image" .Values.image "tag" .Chart.AppVersion) }}
-  imagePullPolicy: {{ .Values.image.pullPolicy }}
+  image: {{ include "pointsman.image" (dict "image" .image "tag" .root.Chart.AppVersion) }}
+  imagePullPolicy: {{ .image.pullPolicy }}
   command: [sh, -c]
   args: ['if [ -d "${POINTSMAN_KERNELS:-}" ]; then cp -R "$POINTSMAN_KERNELS/." /var/cache/pointsman; fi']
   securityContext:
-    {{- include "pointsman.securityContext" . | nindent 4 }}
+    {{- include "pointsman.securityContext" .root | nindent 4 }}
   resources:
     requests: {cpu: 10m, memory: 16Mi}
     limits: {memory: 128Mi}
@@ -180,7 +196,38 @@ prometheus.io/path: {{ .path | default "/metrics" }}
 {{- .Values.operator.peering | default (include "pointsman.clusterName" .) }}
 {{- end }}
 
-{{/* Certificates are needed by the webhook, and by the router's gRPC where it has TLS. */}}
+{{/* Certificates are needed by the webhook, and by gRPC where it has TLS. */}}
 {{- define "pointsman.needsCertificates" -}}
-{{- if or .Values.webhook.enabled .Values.router.tls.enabled }}true{{ end }}
+{{- if or .Values.webhook.enabled .Values.router.tls.enabled (include "pointsman.policyServiceTls" .) }}true{{ end }}
+{{- end }}
+
+{{/* Whether our policy service is reached over TLS. */}}
+{{- define "pointsman.policyServiceTls" -}}
+{{- if and .Values.policyService.enabled .Values.policyService.tls.enabled }}true{{ end }}
+{{- end }}
+
+{{/* How routers and operator reach the policy service. */}}
+{{- define "pointsman.policyServiceArguments" -}}
+{{- if .Values.policyService.enabled }}
+{{- $name := printf "%s-policy-service.%s.svc:%v" (include "pointsman.fullname" .) .Release.Namespace .Values.policyService.grpcPort }}
+- --policy-service={{ .Values.policyService.address | default $name }}
+{{- if .Values.policyService.tls.enabled }}
+- --policy-service-ca=/etc/pointsman/policy-service/ca.crt
+- --policy-service-certificate=/etc/pointsman/policy-service/tls.crt
+- --policy-service-key=/etc/pointsman/policy-service/tls.key
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "pointsman.policyServiceMount" -}}
+{{- if include "pointsman.policyServiceTls" . }}
+- {name: policy-service, mountPath: /etc/pointsman/policy-service, readOnly: true}
+{{- end }}
+{{- end }}
+
+{{- define "pointsman.policyServiceVolume" -}}
+{{- if include "pointsman.policyServiceTls" . }}
+- name: policy-service
+  secret: {secretName: {{ include "pointsman.fullname" . }}-policy-client, defaultMode: 288}
+{{- end }}
 {{- end }}

@@ -70,7 +70,35 @@ VALUE_SETS: dict[str, JsonObject] = {
         "router": {"mode": "Picker"},
         "webhook": {"enabled": False},
     },
-    "placed": {"router": PLACED, "operator": PLACED},
+    "placed": {"router": PLACED, "operator": PLACED, "policyService": {"enabled": True, **PLACED}},
+    "policy service": {
+        "policyService": {"enabled": True},
+        "networkPolicy": {
+            "enabled": True,
+            "monitoring": [{"namespaceSelector": {"matchLabels": {"name": "monitoring"}}}],
+        },
+        "monitoring": MONITORING,
+    },
+    "policy service with mutual TLS and a bucket": {
+        "policyService": {
+            "enabled": True,
+            "tls": {"enabled": True},
+            "storage": {"storageClassName": "fast", "size": "50Gi"},
+            "outcomesUrl": "s3://outcomes/edge",
+            "extraEnv": [{"name": "AWS_REGION", "value": "eu-central-1"}],
+        },
+    },
+    "policy service of cert-manager on a volume of ours": {
+        "policyService": {
+            "enabled": True,
+            "address": "10.96.0.7:9004",
+            "tls": {"enabled": True},
+            "storage": {"existingClaim": "outcomes"},
+            "serviceAccount": {"create": False, "name": "ours"},
+        },
+        "certificates": {"certManager": {"enabled": True}},
+        "router": {"mode": "Picker"},
+    },
     "smallest": {
         "router": {"replicas": 1, "spreadReplicas": False},
         "operator": {"replicas": 1, "spreadReplicas": False},

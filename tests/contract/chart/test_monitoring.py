@@ -139,7 +139,7 @@ def test_every_metric_is_shown_somewhere() -> None:
 def test_dashboards_become_config_maps_that_grafana_finds() -> None:
     values = {"monitoring": {"dashboards": {"enabled": True, "namespace": "grafana"}}}
     found = of_kind(render(values), "ConfigMap")
-    assert len(found) == len(DASHBOARDS) == 3
+    assert len(found) == len(DASHBOARDS) == 4
     for one in found:
         assert one["metadata"]["labels"]["grafana_dashboard"] == "1"
         assert one["metadata"]["namespace"] == "grafana"

@@ -29,14 +29,17 @@ def _rows(role: JsonObject) -> list[str]:
 
 def test_the_values_it_names_exist() -> None:
     values = (CHART / "values.schema.json").read_text()
-    tops = "router|gateway|operator|watch|crds|webhook|certificates|networkPolicy|monitoring"
+    tops = "router|gateway|operator|policyService|watch|crds|webhook|certificates|networkPolicy|monitoring"
     named = re.findall(rf"`((?:{tops})(?:\.\w+)+)(?:=\w+)?`", PAGE.read_text())
     assert len(named) > 20
     assert {path for path in named if not all(f'"{key}"' in values for key in path.split("."))} == set()
 
 
-@pytest.mark.parametrize("secret", ["ca", "webhook-tls", "router-tls", "operator-client"])
+@pytest.mark.parametrize(
+    "secret", ["ca", "webhook-tls", "router-tls", "operator-client", "policy-tls", "policy-client"]
+)
 def test_the_secrets_it_names_are_made(secret: str) -> None:
-    objects = render({"router": {"tls": {"enabled": True}}})
+    tls = {"tls": {"enabled": True}}
+    objects = render({"router": tls, "policyService": {"enabled": True, **tls}})
     assert f"`RELEASE-{secret}`" in PAGE.read_text()
     assert any(one["metadata"]["name"] == f"pointsman-{secret}" for one in of_kind(objects, "Secret"))

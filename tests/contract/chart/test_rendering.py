@@ -79,6 +79,7 @@ def test_what_refers_to_something_finds_it(values: JsonObject) -> None:
     secrets |= {one["spec"]["secretName"] for one in of_kind(objects, "Certificate")}
     config_maps = {one["metadata"]["name"] for one in of_kind(objects, "ConfigMap")} | {"profiles"}
     accounts = {one["metadata"]["name"] for one in of_kind(objects, "ServiceAccount")} | {"default", "ours", "ours-too"}
+    claims = {one["metadata"]["name"] for one in of_kind(objects, "PersistentVolumeClaim")} | {"outcomes"}
     for _, _, spec in pods(objects):
         assert spec.get("serviceAccountName", "default") in accounts
         volumes = {volume["name"]: volume for volume in spec["volumes"]}
@@ -86,8 +87,14 @@ def test_what_refers_to_something_finds_it(values: JsonObject) -> None:
         assert mounted == volumes.keys()
         assert {volume["secret"]["secretName"] for volume in volumes.values() if "secret" in volume} <= secrets
         assert {volume["configMap"]["name"] for volume in volumes.values() if "configMap" in volume} <= config_maps
+        claimed = [volume["persistentVolumeClaim"]["claimName"] for volume in volumes.values() if _is_claim(volume)]
+        assert set(claimed) <= claims
         for one in containers(spec):
             _check_ports(one)
+
+
+def _is_claim(volume: JsonObject) -> bool:
+    return "persistentVolumeClaim" in volume
 
 
 def _check_ports(container: JsonObject) -> None:
@@ -197,6 +204,47 @@ def test_the_definition_is_the_one_that_is_generated(path: Path) -> None:
     assert rendered["spec"] == yaml.safe_load(original.read_text())["spec"]
     assert rendered["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
     assert of_kind(render({"crds": {"install": False}}), "CustomResourceDefinition") == []
+
+
+def test_without_a_policy_service_nobody_looks_for_one() -> None:
+    objects = render({})
+    assert "policy-service" not in str(objects)
+    assert of_kind(objects, "PersistentVolumeClaim") == []
+
+
+@pytest.mark.parametrize(
+    ("values", "target"),
+    [
+        (VALUE_SETS["policy service"], f"pointsman-policy-service.{NAMESPACE}.svc:9004"),
+        (VALUE_SETS["policy service of cert-manager on a volume of ours"], "10.96.0.7:9004"),
+    ],
+)
+def test_routers_and_operator_know_where_the_policy_service_is(values: JsonObject, target: str) -> None:
+    objects = render(values)
+    for name in ("pointsman-router", "pointsman-operator"):
+        spec = named(objects, "Deployment", name)["spec"]["template"]["spec"]
+        (container,) = [one for one in spec["containers"] if one["name"] in ("router", "operator")]
+        assert f"--policy-service={target}" in container["args"]
+        authority = "--policy-service-ca=/etc/pointsman/policy-service/ca.crt"
+        assert (authority in container["args"]) == ("tls" in values["policyService"])
+    service = named(objects, "Service", "pointsman-policy-service")
+    assert [port["port"] for port in service["spec"]["ports"]] == [9004]
+
+
+def test_one_process_owns_the_volume_and_the_volume_outlives_the_release() -> None:
+    objects = render(VALUE_SETS["policy service"])
+    deployment = named(objects, "Deployment", "pointsman-policy-service")
+    assert deployment["spec"]["replicas"] == 1
+    assert deployment["spec"]["strategy"] == {"type": "Recreate"}
+    (claim,) = of_kind(objects, "PersistentVolumeClaim")
+    assert claim["spec"]["accessModes"] == ["ReadWriteOnce"]
+    assert claim["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
+
+
+def test_the_policy_services_certificates_name_it_and_its_clients() -> None:
+    objects = render(VALUE_SETS["policy service with mutual TLS and a bucket"])
+    assert f"pointsman-policy-service.{NAMESPACE}.svc" in _names(named(objects, "Secret", "pointsman-policy-tls"))
+    assert _names(named(objects, "Secret", "pointsman-policy-client")) == ["pointsman-policy-client"]
 
 
 def test_a_changed_profile_restarts_routers() -> None:

@@ -131,6 +131,71 @@ groups:
         annotations:
           summary: {{ `Routers disagree about {{ $labels.endpoint }}` | quote }}
           description: {{ `Some routers hold expert {{ $labels.endpoint }} of {{ $labels.policy }} for ready, others do not: one of them does not hear from the API server.` | quote }}
+  - name: pointsman.learning
+    rules:
+      - alert: PointsmanPolicyServiceAway
+        expr: min(pointsman_policy_service_connected) == 0 or max(pointsman_operator_policy_service_connected) == 0
+        for: 15m
+        labels: {severity: warning}
+        annotations:
+          summary: The policy service does not answer
+          description: For 15 minutes a router or the operator has not reached the policy service. Requests are routed as before; nothing is learned.
+      - alert: PointsmanRecordsLost
+        expr: sum by (namespace, pod, reason) (rate(pointsman_outcomes_dropped_total[15m])) > 0
+        for: 5m
+        labels: {severity: warning}
+        annotations:
+          summary: {{ `Router {{ $labels.pod }} loses outcomes ({{ $labels.reason }})` | quote }}
+          description: {{ `Outcomes of {{ $labels.namespace }}/{{ $labels.pod }} never reach the policy service; reason {{ $labels.reason }}.` | quote }}
+      - alert: PointsmanVersionUnusable
+        expr: sum by (policy) (increase(pointsman_version_problems_total[30m])) > 0
+        for: 5m
+        labels: {severity: warning}
+        annotations:
+          summary: {{ `Routers cannot use a version of {{ $labels.policy }}` | quote }}
+          description: {{ `A version of {{ $labels.policy }} could not be fetched or read; the last good one serves.` | quote }}
+      - alert: PointsmanPolicyStoreFull
+        expr: max(pointsman_policy_store_full) == 1
+        for: 5m
+        labels: {severity: warning}
+        annotations:
+          summary: The policy service's volume is full
+          description: The policy service takes no outcomes; routers keep them for as long as they have room.
+      - alert: PointsmanPolicyStoreDamaged
+        expr: max(pointsman_policy_store_problems) > 0
+        for: 5m
+        labels: {severity: warning}
+        annotations:
+          summary: The policy service has set damaged files aside
+          description: {{ `{{ $value }} files of outcomes could not be read and were set aside; training goes on without them.` | quote }}
+      - alert: PointsmanTrainingFailed
+        expr: max by (policy) (pointsman_policy_training_failed) == 1
+        for: 5m
+        labels: {severity: warning}
+        annotations:
+          summary: {{ `Training of {{ $labels.policy }} fails` | quote }}
+          description: {{ `The last training of {{ $labels.policy }} ended without a result; the active version serves on.` | quote }}
+      - alert: PointsmanRolloutProblem
+        expr: max by (policy) (pointsman_policy_rollout_problem) == 1
+        for: 10m
+        labels: {severity: warning}
+        annotations:
+          summary: {{ `The rollout of {{ $labels.policy }} is held up` | quote }}
+          description: {{ `Something keeps the policy service from rolling out {{ $labels.policy }}; condition PolicyPromoted says what.` | quote }}
+      - alert: PointsmanVersionWithdrawn
+        expr: max by (condition) (pointsman_operator_policies{condition="PolicyPromoted",status="False"}) > 0
+        for: 5m
+        labels: {severity: info}
+        annotations:
+          summary: A trained version was refused or withdrawn
+          description: {{ `The newest version of {{ $value }} RouterPolicies did not come into service; the one before serves on.` | quote }}
+      - alert: PointsmanExpertsDrifted
+        expr: max by (condition) (pointsman_operator_policies{condition="LatencyModelFits",status="False"}) > 0
+        for: 1h
+        labels: {severity: info}
+        annotations:
+          summary: Experts are not as fast as believed
+          description: {{ `Experts of {{ $value }} RouterPolicies have been slower or faster than their policy believes for an hour.` | quote }}
   - name: pointsman.operator
     rules:
       - alert: PointsmanOperatorInactive
