@@ -1,6 +1,7 @@
 """manifests/ says the same as the chart, and kubectl's kustomize renders it."""
 
 import runpy
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 import kubernetes_validate
 import pytest
 import yaml
-from tests.contract.chart.rendering import CHART, ROOT, JsonObject, of_kind, pods, render
+from tests.contract.chart.rendering import CHART, ROOT, JsonObject, containers, named, of_kind, pods, render
 
 from pointsman_operator.routerpolicy import parse_policy
 from pointsman_policy.pickers.registry import PICKERS
@@ -27,9 +28,39 @@ def kustomize(folder: Path) -> list[JsonObject]:
     return list(yaml.safe_load_all(run.stdout))
 
 
-def test_the_generated_manifests_are_the_charts() -> None:
-    files: dict[str, str] = runpy.run_path(str(MANIFESTS / "generate.py"))["files"]()
-    assert {name: (MANIFESTS / "install" / name).read_text() for name in files} == files, "run make manifests"
+@pytest.mark.parametrize(("folder", "function"), [("install", "files"), ("policy-service", "component_files")])
+def test_the_generated_manifests_are_the_charts(folder: str, function: str) -> None:
+    files: dict[str, str] = runpy.run_path(str(MANIFESTS / "generate.py"))[function]()
+    assert files
+    assert {name: (MANIFESTS / folder / name).read_text() for name in files} == files, "run make manifests"
+
+
+def test_the_component_makes_what_the_chart_makes_with_a_policy_service(tmp_path: Path) -> None:
+    shutil.copytree(MANIFESTS, tmp_path, dirs_exist_ok=True)
+    page = tmp_path / "kustomization.yaml"
+    page.write_text(page.read_text().replace("# components:", "components:"))
+    applied = kustomize(tmp_path)
+    values = {"operator": {"peering": PEERING}, "webhook": {"enabled": False}, "policyService": {"enabled": True}}
+    wanted = render(values, namespace="pointsman")
+    for name in ("pointsman-router", "pointsman-operator", "pointsman-policy-service"):
+        template, other = (named(objects, "Deployment", name)["spec"]["template"] for objects in (applied, wanted))
+        assert [_of_a_container(one) for one in containers(template["spec"])] == [
+            _of_a_container(one) for one in containers(other["spec"])
+        ]
+        assert _by_name(template["spec"]["volumes"]) == _by_name(other["spec"]["volumes"])
+    for kind in ("PersistentVolumeClaim", "Service", "ServiceAccount"):
+        assert named(applied, kind, "pointsman-policy-service").get("spec") == named(
+            wanted, kind, "pointsman-policy-service"
+        ).get("spec")
+
+
+def _of_a_container(one: JsonObject) -> JsonObject:
+    """Return a container without the order of what has none."""
+    return {**one, "args": sorted(one.get("args", [])), "volumeMounts": _by_name(one["volumeMounts"])}
+
+
+def _by_name(items: list[JsonObject]) -> list[JsonObject]:
+    return sorted(items, key=lambda item: str(item["name"]))
 
 
 def test_the_chart_grants_what_the_manifests_grant() -> None:
