@@ -19,6 +19,7 @@ from pointsman_operator.state.policy_view import PolicyView
 from pointsman_policy.latency.estimator import estimates
 from pointsman_policy.pickers.trained import TRAINABLE
 from pointsman_policy.prediction.fitted import FittedPredictor
+from pointsman_policy.prediction.for_experts import Means
 from pointsman_policy.reckoning import new_arrivals
 from pointsman_policy.registry.calibration import calibrated
 from pointsman_policy.state import RoutingState, empty_state
@@ -99,7 +100,8 @@ class Arms:
         known = [replace(one, expert=calibrated(one.expert, installed.calibration)) for one in endpoints]
         lens = f"{policy.key}@{installed.version}"
         self._in_flight.set_lens(lens, known)
-        view = PolicyView(policy, known, self._in_flight, arrivals, self._predictor, lens)
+        means = {name: Means(one.quality, one.output_tokens) for name, one in installed.calibration.models.items()}
+        view = PolicyView(policy, known, self._in_flight, arrivals, self._predictor, lens, means)
         return Arm(name, installed.version, chain, view, installed.version)
 
     def _chain(self, policy: RouterPolicy, installed: Installed | None) -> PickerChain:

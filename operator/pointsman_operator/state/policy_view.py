@@ -1,7 +1,7 @@
 """One policy's side of a RoutingState: its experts, its objectives, and a request put among them."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -13,7 +13,7 @@ from pointsman_operator.routerpolicy import RouterPolicy
 from pointsman_operator.state.in_flight import DECLARED, InFlight
 from pointsman_policy.experts import Expert
 from pointsman_policy.prediction.fitted import FittedPredictor
-from pointsman_policy.prediction.for_experts import ExpertPredictor
+from pointsman_policy.prediction.for_experts import ExpertPredictor, Means
 from pointsman_policy.prediction.predictor import Predictor
 from pointsman_policy.prediction.prior import PriorPredictor
 from pointsman_policy.reckoning import Asked
@@ -41,6 +41,7 @@ class PolicyView:
         arrivals: ARRIVALS row of the policy; kept over changes of its experts.
         fitted: Predicts quality and length for the models that it knows; None = all experts are at their priors.
         lens: By which beliefs it sees the experts.
+        means: What models' answers have been like since the fit, by the models' names.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class PolicyView:
         arrivals: npt.NDArray[np.void],
         fitted: FittedPredictor | None = None,
         lens: str = DECLARED,
+        means: Mapping[str, Means] | None = None,
     ) -> None:
         self.endpoints = tuple(endpoints)
         self.rows = np.array([in_flight.row(endpoint) for endpoint in endpoints], np.int64)
@@ -61,7 +63,7 @@ class PolicyView:
         self._arrivals = arrivals
         self.lens = lens
         experts = [endpoint.expert for endpoint in endpoints]
-        self._predictor = _predictor(experts, fitted)
+        self._predictor = _predictor(experts, fitted, means)
         self._ready = np.array([expert.ready for expert in experts], np.bool_)
         self._context_length = np.array([expert.context_length_tokens or np.inf for expert in experts])
         self._shortest_context = float(self._context_length.min(initial=np.inf))
@@ -140,7 +142,9 @@ class PolicyView:
         return usable
 
 
-def _predictor(experts: Sequence[Expert], fitted: FittedPredictor | None) -> Predictor:
+def _predictor(
+    experts: Sequence[Expert], fitted: FittedPredictor | None, means: Mapping[str, Means] | None
+) -> Predictor:
     prior = PriorPredictor(
         [expert.model for expert in experts],
         [expert.quality_prior_percent / 100 for expert in experts],
@@ -148,4 +152,4 @@ def _predictor(experts: Sequence[Expert], fitted: FittedPredictor | None) -> Pre
     )
     if fitted is None or not experts:
         return prior
-    return ExpertPredictor(fitted, prior)
+    return ExpertPredictor(fitted, prior, means)

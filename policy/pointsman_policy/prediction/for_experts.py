@@ -1,17 +1,27 @@
 """A predictor for the experts that there are: fitted where their model is known to it, at their priors where not."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from pointsman_policy.experts import Expert
 from pointsman_policy.latency.datasheets import canonical_model
-from pointsman_policy.prediction.fitted import FittedPredictor
+from pointsman_policy.prediction.fitted import FittedPredictor, ModelFit
 from pointsman_policy.prediction.predictor import Prediction
 from pointsman_policy.prediction.prior import PriorPredictor
 
 _LOGGER = logging.getLogger(__name__)
+
+
+class Means(NamedTuple):
+    """What a model's answers were like on average; None = not known."""
+
+    quality: float | None
+    """0 to 1."""
+    output_tokens: float | None
 
 
 def with_fitted_means(expert: Expert, fitted: FittedPredictor) -> Expert:
@@ -37,9 +47,12 @@ class ExpertPredictor:
     Args:
         fitted: Knows some of the models.
         prior: Has the experts' models in their order.
+        means: What models' answers have been like since the fit, by the experts' models; predictions are moved there.
     """
 
-    def __init__(self, fitted: FittedPredictor, prior: PriorPredictor) -> None:
+    def __init__(
+        self, fitted: FittedPredictor, prior: PriorPredictor, means: Mapping[str, Means] | None = None
+    ) -> None:
         self._fitted = fitted
         self._prior = prior
         columns = [_find(fitted.models, model) for model in prior.models]
@@ -47,6 +60,8 @@ class ExpertPredictor:
         fits = [None if column is None else fitted.fits[column] for column in columns]
         self._knows_quality = np.array([fit is not None and fit.quality.rows > 0 for fit in fits], np.bool_)
         self._knows_length = np.array([fit is not None and fit.length.rows > 0 for fit in fits], np.bool_)
+        moves = [_moves(fit, (means or {}).get(model)) for fit, model in zip(fits, prior.models, strict=True)]
+        self._quality_shift, self._length_factor = np.array(moves, np.float32).reshape(-1, 2).T
         self._failed = False
 
     @property
@@ -72,9 +87,28 @@ class ExpertPredictor:
             self._failed = True
             return prior
         return Prediction(
-            np.where(self._knows_quality, fitted.quality[self._columns], prior.quality),
-            np.where(self._knows_length, fitted.output_tokens[self._columns], prior.output_tokens),
+            np.where(self._knows_quality, self._quality(fitted), prior.quality),
+            np.where(
+                self._knows_length, fitted.output_tokens[self._columns] * self._length_factor, prior.output_tokens
+            ),
         )
+
+    def _quality(self, fitted: Prediction) -> npt.NDArray[np.float32]:
+        quality: npt.NDArray[np.float32] = fitted.quality[self._columns] + self._quality_shift
+        return np.clip(quality, 0.0, 1.0)
+
+    def _length(self, fitted: Prediction) -> npt.NDArray[np.float32]:
+        tokens: npt.NDArray[np.float32] = fitted.output_tokens[self._columns] * self._length_factor
+        return tokens
+
+
+def _moves(fit: ModelFit | None, means: Means | None) -> tuple[float, float]:
+    """Return how far qualities are moved, and by what lengths are multiplied."""
+    if fit is None or means is None:
+        return 0.0, 1.0
+    shift = 0.0 if means.quality is None else means.quality - fit.quality.mean
+    factor = 1.0 if means.output_tokens is None else means.output_tokens / max(fit.length.mean, 1.0)
+    return shift, factor
 
 
 def _find(models: Sequence[str], name: str) -> int | None:

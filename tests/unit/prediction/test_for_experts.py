@@ -1,4 +1,4 @@
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -6,7 +6,7 @@ import pytest
 
 from pointsman_policy.experts import Expert
 from pointsman_policy.prediction.fitted import Fit, FittedPredictor, ModelFit, Weights
-from pointsman_policy.prediction.for_experts import ExpertPredictor, with_fitted_means
+from pointsman_policy.prediction.for_experts import ExpertPredictor, Means, with_fitted_means
 from pointsman_policy.prediction.prior import PriorPredictor
 
 
@@ -46,16 +46,25 @@ def predictor() -> FittedPredictor:
     )
 
 
-def for_experts() -> ExpertPredictor:
+def for_experts(means: Mapping[str, Means] | None = None) -> ExpertPredictor:
     models = ("other", "gemma-2-9b", "Llama-3.1-8B", "new", "gemma-2-9b")
     prior = PriorPredictor(models, (0.1, 0.2, 0.3, 0.4, 0.5), (11, 12, 13, 14, 15))
-    return ExpertPredictor(predictor(), prior)
+    return ExpertPredictor(predictor(), prior, means)
 
 
 def test_models_are_found_by_architecture_and_the_rest_stays_at_its_prior() -> None:
     prediction = for_experts().predict("x" * 20, 5)
     np.testing.assert_allclose(prediction.quality, [0.1, 0.4, 0.2, 0.4, 0.4])
     np.testing.assert_allclose(prediction.output_tokens, [11, 12, 100, 14, 15])
+
+
+def test_predictions_are_moved_to_what_answers_have_been_like_since_the_fit() -> None:
+    means = {"gemma-2-9b": Means(0.5, None), "Llama-3.1-8B": Means(None, 150.0), "other": Means(0.9, 90.0)}
+    prediction = for_experts(means).predict("x" * 20, 5)
+    np.testing.assert_allclose(prediction.quality, [0.1, 0.2, 0.2, 0.4, 0.2], rtol=1e-6)
+    np.testing.assert_allclose(prediction.output_tokens, [11, 12, 150, 14, 15], rtol=1e-6)
+    far = {"gemma-2-9b": Means(0.0, None)}
+    assert for_experts(far).predict("x" * 20, 5).quality[1] == 0.0
 
 
 def test_it_says_which_models_are_at_their_priors() -> None:
