@@ -27,7 +27,7 @@ from pointsman_policy.state import RoutingState
 _LOGGER = logging.getLogger(__name__)
 
 _STATES_PER_SECOND = 5
-_PROMPTS_PER_SECOND = 20
+_PROMPTS_PER_SECOND = 10
 _BURST_SECONDS = 4
 
 

@@ -3,8 +3,6 @@
 import math
 from collections.abc import Iterable, Sequence
 
-import numpy as np
-
 from pointsman.policy.v1 import policy_pb2 as pb
 from pointsman_operator.decision import Outcome, OutcomeStatus
 from pointsman_operator.discovery.endpoint import Endpoint
@@ -17,7 +15,8 @@ from pointsman_policy.state import RoutingState
 MOST_PROMPT_CHARACTERS = 32_768
 """Of a prompt that is stored; the rest is cut off."""
 _MOST_STATE_BYTES = 262_144
-_MOST_TOKENS = 2**31 - 1
+_MOST_TOKENS = 100_000_000
+_MOST_LOAD_RATIO = 1e6
 
 _ARMS = {"control": pb.CONTROL, "canary": pb.CANARY}
 _STATUSES = {
@@ -47,7 +46,7 @@ def outcome_record(trace: Trace, outcome: Outcome | None, decided_at: float) -> 
     _set_objectives(into, trace.objectives)
     into.expert = _name_of(served, endpoints)
     into.prompt_tokens = min(trace.prompt_tokens, _MOST_TOKENS)
-    into.load_ratio = _finite(trace.load_ratio)
+    into.load_ratio = _load_ratio(trace.load_ratio)
     if served == picked:
         _set_prediction(into, trace)
     else:
@@ -84,7 +83,7 @@ def dropped_record(
     into.status = pb.DROPPED
     into.may_drop = True
     into.prompt_tokens = int(request["prompt_tokens"])
-    into.load_ratio = _finite(float(request["load_ratio"]))
+    into.load_ratio = _load_ratio(float(request["load_ratio"]))
     return pb.Record(outcome=into)
 
 
@@ -150,27 +149,16 @@ def _set_objectives(into: pb.Outcome, objectives: Objectives) -> None:
 
 
 def _set_prediction(into: pb.Outcome, trace: Trace) -> None:
-    """Write what was predicted of the pick, if all of it is a number."""
+    """Write what was predicted of the pick; latencies are infinite where it was expected never to answer."""
     estimate, prediction = trace.estimates[trace.chosen], trace.predictions[trace.chosen]
-    values = (
-        float(prediction["predicted_quality"]),
-        float(prediction["predicted_output_tokens"]),
-        float(estimate["ttft_seconds"]),
-        float(estimate["tpot_seconds"]),
-        float(estimate["ntpot_seconds"]),
-        float(estimate["slo_probability"]),
-    )
-    if not np.isfinite(values).all():
-        return
-    quality, tokens, ttft, tpot, ntpot, probability = values
     into.prediction.CopyFrom(
         pb.Prediction(
-            quality=quality,
-            output_tokens=tokens,
-            ttft_seconds=ttft,
-            tpot_seconds=tpot,
-            ntpot_seconds=ntpot,
-            slo_probability=probability,
+            quality=float(prediction["predicted_quality"]),
+            output_tokens=float(prediction["predicted_output_tokens"]),
+            ttft_seconds=float(estimate["ttft_seconds"]),
+            tpot_seconds=float(estimate["tpot_seconds"]),
+            ntpot_seconds=float(estimate["ntpot_seconds"]),
+            slo_probability=float(estimate["slo_probability"]),
         )
     )
 
@@ -207,6 +195,10 @@ def _expert(endpoint: Endpoint, profiles: ProfileTable | None) -> pb.Expert:
         quality_prior=expert.quality_prior_percent / 100,
         output_tokens_prior=expert.output_tokens_prior,
     )
+
+
+def _load_ratio(value: float) -> float:
+    return min(_finite(value), _MOST_LOAD_RATIO)
 
 
 def _finite(value: float) -> float:
