@@ -8,6 +8,8 @@ import numpy as np
 from pointsman_operator.demo.lanes import RULE_LABEL, Lane, fleet
 from pointsman_operator.demo.workload import DemoWorkload
 from pointsman_policy.experts import Expert, IterationTime
+from pointsman_policy.registry.calibration import Calibration
+from pointsman_policy.registry.version import PolicyVersion
 from pointsman_policy.simulator.scenario import Scenario
 
 PICKER = "HanActor"
@@ -81,6 +83,19 @@ def _told(expert: Expert, drift: Drift) -> Expert:
     if expert.model == drift.poor_model:
         updates["quality_prior_percent"] = round(expert.quality_prior_percent * drift.quality_factor)
     return expert.model_copy(update=updates)
+
+
+def poisoned(version: PolicyVersion) -> PolicyVersion:
+    """Return a version that believes the opposite: fast experts are slow, and the worst model is the best."""
+    known = version.calibration
+    slowest_first = sorted(known.experts, key=lambda name: known.experts[name].base_seconds, reverse=True)
+    experts = {name: known.experts[other] for name, other in zip(slowest_first, reversed(slowest_first), strict=True)}
+    models = {
+        name: one.model_copy(update={"quality": None if one.quality is None else 1.0 - one.quality})
+        for name, one in known.models.items()
+    }
+    calibration = Calibration(experts=experts, models=models)
+    return replace(version, calibration=calibration, training={"by": "hand, to do harm"})
 
 
 def judged(workload: DemoWorkload, percent: int, rng: np.random.Generator) -> list[dict[str, float]]:

@@ -4,6 +4,8 @@ Three twin fleets get the same requests through one Envoy and one router. In the
 model's answers become worse, and nobody is told. One fleet's policy learns from its outcomes: the service trains a
 candidate, which has to pass gate, shadow and canary. The two others show what not to learn costs, and what there
 would be to regain: one goes on as declared, the other was told of the change beforehand.
+
+At the end somebody forces a harmful version past the gate, and the canary has to notice.
 """
 
 import asyncio
@@ -20,9 +22,9 @@ from pointsman.policy.v1 import policy_pb2 as pb
 from pointsman.policy.v1.policy_pb2_grpc import PolicyServiceStub
 from pointsman_operator.demo.configuration import Configuration, write_configuration
 from pointsman_operator.demo.cpu import CpuMeter
-from pointsman_operator.demo.drift import LANES, LEARNING, Drift, drift_lanes, drifted, expert_name, judged
+from pointsman_operator.demo.drift import LANES, LEARNING, Drift, drift_lanes, drifted, expert_name, judged, poisoned
 from pointsman_operator.demo.lanes import Lane
-from pointsman_operator.demo.learning_results import LearningResult, Moment, summarise
+from pointsman_operator.demo.learning_results import Harm, LearningResult, Moment, summarise
 from pointsman_operator.demo.processes import Parts, find_envoy, free_address, pointsman
 from pointsman_operator.demo.run import PATIENCE_SECONDS, make_folder, play, try_out
 from pointsman_operator.demo.scoreboard import Scoreboard
@@ -30,6 +32,8 @@ from pointsman_operator.demo.settings import DemoSettings
 from pointsman_operator.demo.stack import Launch, Probe, Stack, start_stack
 from pointsman_operator.demo.workload import DemoWorkload, load_plan, read_workload
 from pointsman_operator.errors import PartError
+from pointsman_policy.registry.registry import Registry
+from pointsman_policy.registry.version import write_version
 
 POLICY = f"default/{LEARNING}"
 _NEVER = "0 0 29 2 *"
@@ -52,7 +56,9 @@ class LearningSettings:
     rollout_seconds: float = 240.0
     """Most from the start of the training to the promotion."""
     after_seconds: float = 180.0
-    """What is measured after that, at least."""
+    """What is measured after that."""
+    harm_seconds: float = 90.0
+    """Longest time that a harmful version may decide before it is withdrawn."""
     load: float = 0.8
     """Mean arrival rate over the fleet's capacity before the change."""
     slow_expert: str = "large"
@@ -71,7 +77,8 @@ class LearningSettings:
     @property
     def seconds(self) -> float:
         """Of the whole run."""
-        return self.before_seconds + self.outcomes_seconds + self.rollout_seconds + self.after_seconds
+        learning = self.before_seconds + self.outcomes_seconds + self.rollout_seconds
+        return learning + self.after_seconds + self.harm_seconds
 
     @property
     def drift(self) -> Drift:
@@ -110,10 +117,9 @@ async def run_learning(settings: LearningSettings, console: Console) -> Learning
         await try_out(session, stack)
         async with grpc.aio.insecure_channel(service.address) as channel:
             stub = PolicyServiceStub(channel)  # type: ignore[no-untyped-call]
-            script = _Script(settings, stub, session, lanes, console)
+            script = _Script(settings, stub, service.root, session, lanes, console)
             await _play(parts, stack, workload, settings, scoreboard, script)
-        moments = script.moments
-    return summarise(out, scoreboard, moments, _SETTLE_SECONDS, settings.seed)
+    return summarise(out, scoreboard, script.moments, script.harm, _SETTLE_SECONDS, settings.seed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +174,7 @@ async def _play(
                 task.result()
         await playing
         if not directing.done():
-            raise PartError("the requests were over before a candidate was promoted; give --rollout-seconds more")
+            raise PartError("the requests were over before all had happened; give --rollout-seconds more")
     finally:
         playing.cancel()
         directing.cancel()
@@ -180,6 +186,7 @@ class _Script:
     Args:
         settings: When what happens.
         service: The policy service.
+        root: Its folder.
         session: To slow experts down with.
         lanes: Have the experts.
         console: Is told of each moment.
@@ -189,23 +196,26 @@ class _Script:
         self,
         settings: LearningSettings,
         service: PolicyServiceStub,
+        root: Path,
         session: aiohttp.ClientSession,
         lanes: tuple[Lane, ...],
         console: Console,
     ) -> None:
         self._settings = settings
         self._service = service
+        self._root = root
         self._session = session
         self._lanes = lanes
         self._console = console
         self._started = time.monotonic()
         self.moments: list[Moment] = []
+        self.harm = Harm()
 
     async def run(self) -> None:
-        """Direct the run until the candidate is promoted.
+        """Direct the run until all has happened.
 
         Raises:
-            PartError: If it never is.
+            PartError: If the candidate is never promoted, or the harmful version never withdrawn.
         """
         self._started = time.monotonic()
         await asyncio.sleep(self._settings.before_seconds)
@@ -215,6 +225,8 @@ class _Script:
         self._note("training")
         version = await self._trained()
         await self._promoted(version)
+        await asyncio.sleep(_SETTLE_SECONDS + self._settings.after_seconds)
+        await self._do_harm(version)
 
     def _note(self, name: str, text: str = "") -> None:
         moment = Moment(time.monotonic() - self._started, name, text)
@@ -261,3 +273,29 @@ class _Script:
                 shown = name
                 self._note(name.lower(), candidate.gate.summary)
             await asyncio.sleep(_POLL_SECONDS)
+
+    async def _do_harm(self, active: str) -> None:
+        """Force a harmful version past the gate, and wait until it is withdrawn."""
+        registry = Registry(self._root)
+        folder = self._root.parent / "harmful"
+        harmful = write_version(folder, poisoned(registry.read(POLICY, active)))
+        registry.add(POLICY, folder)
+        request = pb.PromoteRequest(policy=POLICY, version=harmful.version, force=True, stage=pb.CANARY_STAGE)
+        await self._service.Promote(request)
+        self._note("harm", f"{harmful.version} is forced past the gate")
+        deadline = time.monotonic() + self._settings.harm_seconds
+        while time.monotonic() < deadline:
+            response = await self._service.ListRollouts(pb.ListRolloutsRequest(policies=[POLICY]))
+            (rollout,) = response.rollouts
+            if rollout.candidate.id.version == harmful.version and rollout.candidate.stage == pb.CANARY_STAGE:
+                self.harm = _harm(rollout.candidate.canary)
+            else:
+                self._note("rolled back", rollout.history[0].reason if rollout.history else "")
+                return
+            await asyncio.sleep(_POLL_SECONDS)
+        raise PartError(f"the harmful version was not withdrawn within {self._settings.harm_seconds:g} s")
+
+
+def _harm(canary: pb.Canary) -> Harm:
+    lost = canary.control.mean_qos - canary.candidate.mean_qos
+    return Harm(canary.percent, canary.candidate.requests, lost * canary.candidate.requests)

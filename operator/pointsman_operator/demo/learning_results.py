@@ -14,6 +14,7 @@ from pointsman_operator.demo.drift import DECLARED, INFORMED, LANES, LEARNING
 from pointsman_operator.demo.scoreboard import Scoreboard
 from pointsman_policy.evaluation.learning_plots import plot_over_time
 
+_MARKS = ("change", "training", "active", "harm", "rolled back")
 _RESAMPLES = 2_000
 _BLOCK = 25
 """Requests that are resampled together: neighbours share their queues."""
@@ -41,6 +42,18 @@ class Recovery:
     high: float
 
 
+@dataclass(frozen=True, slots=True)
+class Harm:
+    """What a harmful version cost before it was withdrawn."""
+
+    percent: int = 0
+    """Share of the requests that it decided on."""
+    requests: int = 0
+    """That it had decided on by then."""
+    qos: float = 0.0
+    """Lost on them against the control, summed."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class LearningResult:
     """Everything that a run found."""
@@ -50,12 +63,13 @@ class LearningResult:
     mean_qos: Mapping[str, Mapping[str, float]]
     """By phase ("before", "changed", "after") and by lane."""
     recovery: Recovery
+    harm: Harm
     requests: Mapping[str, int]
     """In each phase, for each lane."""
 
 
 def summarise(
-    out: Path, scoreboard: Scoreboard, moments: Sequence[Moment], settle_seconds: float, seed: int
+    out: Path, scoreboard: Scoreboard, moments: Sequence[Moment], harm: Harm, settle_seconds: float, seed: int
 ) -> LearningResult:
     """Compute the figures, and write `results.json` and `qos.png`.
 
@@ -63,6 +77,7 @@ def summarise(
         out: Folder for them.
         scoreboard: What became of the requests.
         moments: What happened, the change and the promotion among it.
+        harm: Of the harmful version.
         settle_seconds: After each of these: what is left out.
         seed: Of the bootstrap.
 
@@ -75,22 +90,23 @@ def summarise(
     spans = {
         "before": (0.0, at["change"]),
         "changed": (at["change"] + settle_seconds, at["training"]),
-        "after": (at["active"] + settle_seconds, np.inf),
+        "after": (at["active"] + settle_seconds, at["harm"]),
     }
     rows = {phase: (arrivals >= start) & (arrivals < end) for phase, (start, end) in spans.items()}
     means = {phase: {lane: float(qos[lane][chosen].mean()) for lane in LANES} for phase, chosen in rows.items()}
     after = {lane: values[rows["after"]] for lane, values in qos.items()}
     recovery = _recovery(after, np.random.default_rng(seed))
     counts = {phase: int(chosen.sum()) for phase, chosen in rows.items()}
-    result = LearningResult(out, tuple(moments), means, recovery, counts)
+    result = LearningResult(out, tuple(moments), means, recovery, harm, counts)
     document = {
         "meanQos": means,
         "requests": counts,
         "recovery": asdict(recovery),
+        "harm": asdict(harm),
         "moments": [asdict(moment) for moment in moments],
     }
     (out / "results.json").write_bytes(msgspec.json.format(msgspec.json.encode(document)) + b"\n")
-    marks = {moment.name: moment.at_seconds for moment in moments if moment.name in ("change", "training", "active")}
+    marks = {moment.name: moment.at_seconds for moment in moments if moment.name in _MARKS}
     plot_over_time(out / "qos.png", arrivals, qos, marks)
     return result
 
@@ -105,6 +121,12 @@ def show(result: LearningResult, console: Console) -> None:
     console.print(
         f"regained of what there was to regain: {100 * recovery.share:.0f} % "
         f"(95 %: {100 * recovery.low:.0f} to {100 * recovery.high:.0f} %)",
+        highlight=False,
+    )
+    harm = result.harm
+    console.print(
+        f"a harmful version at {harm.percent} % was withdrawn after {harm.requests} requests, which lost "
+        f"{harm.qos:.1f} QoS",
         highlight=False,
     )
     console.print(f"figures and plot: {result.out}", highlight=False, soft_wrap=True)

@@ -4,11 +4,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pointsman_operator.demo.drift import DECLARED, INFORMED, LANES, LEARNING, Drift, drift_lanes, drifted, judged
+from pointsman_operator.demo.drift import (
+    DECLARED,
+    INFORMED,
+    LANES,
+    LEARNING,
+    Drift,
+    drift_lanes,
+    drifted,
+    judged,
+    poisoned,
+)
 from pointsman_operator.demo.lanes import Lane
 from pointsman_operator.demo.settings import DemoSettings
 from pointsman_operator.demo.workload import DemoWorkload, read_workload
 from pointsman_policy.experts import Expert
+from pointsman_policy.registry.calibration import Calibration, ExpertCalibration, ModelCalibration
+from pointsman_policy.registry.version import PolicyVersion
+from pointsman_policy.runtime.exported import ExportedPolicy
 
 DRIFT = Drift(at_seconds=10.0, slow_expert="large", pace=1.6, poor_model="Llama-3.1-8B", quality_factor=0.5)
 
@@ -62,3 +75,29 @@ def test_a_judge_judges_a_share(workload: DemoWorkload) -> None:
     assert 0.15 < len(some) / len(judgements) < 0.45
     assert set(some[0]) == set(workload.expert_of())
     assert judgements == judged(workload, 30, np.random.default_rng(1))
+
+
+def test_a_poisoned_version_believes_the_opposite() -> None:
+    def speed(base_seconds: float) -> ExpertCalibration:
+        return ExpertCalibration(
+            base_seconds=base_seconds,
+            per_sequence_seconds=0.0,
+            per_context_token_seconds=0.0,
+            per_prefill_token_seconds=0.0,
+            outcomes=1,
+        )
+
+    models = {
+        "good": ModelCalibration(quality=0.8, labels=9, outcomes=9),
+        "new": ModelCalibration(labels=0, outcomes=0),
+    }
+    known = Calibration(experts={"slow": speed(0.04), "middle": speed(0.02), "fast": speed(0.01)}, models=models)
+    version = PolicyVersion("edge/chat", 0.0, "", 9, ExportedPolicy("ImpactGreedy"), known)
+    found = poisoned(version).calibration
+    assert {name: one.base_seconds for name, one in found.experts.items()} == {
+        "slow": 0.01,
+        "middle": 0.02,
+        "fast": 0.04,
+    }
+    assert found.models["good"].quality == pytest.approx(0.2)
+    assert found.models["new"].quality is None
