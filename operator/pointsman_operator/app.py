@@ -4,8 +4,8 @@ import asyncio
 import logging
 import signal
 import time
-from collections.abc import Callable, Collection
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Callable, Collection
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from pointsman_operator.configuration import Configuration
 from pointsman_operator.discovery.file import ExpertFile, FileDiscovery, PolicyFile
 from pointsman_operator.discovery.store import Discovery
 from pointsman_operator.metrics import Metrics, TelemetryCount
+from pointsman_operator.policy_link import PolicyLink
 from pointsman_operator.problems import Problems
 from pointsman_operator.router import Router
 from pointsman_operator.serving.admin import admin_app
@@ -57,6 +58,8 @@ async def run_router(settings: RouterSettings, started: Callable[[tuple[int, ...
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     parts = _assemble(settings)
     warm_up()
+    if parts.link is not None:
+        parts.link.begin(parts.router.assign)
     parts.configuration.start()
     router, metrics = parts.router, parts.metrics
     server = RouterServer(
@@ -73,12 +76,27 @@ async def run_router(settings: RouterSettings, started: Callable[[tuple[int, ...
         ports = await server.start()
         for run in (parts.discovery.run(), _tick(parts, server)):
             stack.callback(asyncio.create_task(run).cancel)
+        if parts.link is not None:
+            await stack.enter_async_context(_linked(parts.link))
         _LOGGER.info("Serving gRPC on %s (ports %s), admin on port %d", settings.grpc_addresses, ports, admin_port)
         if started is not None:
             started(ports, admin_port)
         await stop.wait()
         _LOGGER.info("Draining")
         await server.drain(settings.drain_notice_seconds, settings.drain_grace_seconds)
+
+
+@asynccontextmanager
+async def _linked(link: PolicyLink) -> AsyncIterator[None]:
+    """Keep up with the policy service inside; at the end give it what is left."""
+    running = asyncio.create_task(link.run())
+    try:
+        yield
+        await link.drain()
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        await link.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +106,7 @@ class _Parts:
     metrics: Metrics
     pollers: Pollers
     configuration: Configuration
+    link: PolicyLink | None
 
     def not_ready(self) -> str:
         """Say why the router should get no traffic now; empty = it should.
@@ -101,32 +120,50 @@ class _Parts:
 
     def problems(self) -> Problems:
         telemetry = {policy.key: "" for policy in self.discovery.policies()}
-        return Problems(self.configuration.problems(), telemetry | self.pollers.problems())
+        learning = {} if self.link is None else self.link.problems()
+        return Problems(self.configuration.problems(), telemetry | self.pollers.problems(), learning)
 
 
 def _assemble(settings: RouterSettings) -> _Parts:
     pickers = with_trained(settings.trained_policies)
     discovery = _discovery(settings.source, pickers.keys())
     metrics = Metrics(CollectorRegistry())
+    rng = np.random.default_rng(settings.seed)
+    link = _link(settings, metrics, rng)
     router = Router(
         pickers,
         metrics,
         time.monotonic,
         time.time,
-        np.random.default_rng(settings.seed),
+        rng,
         settings.decision_expiry_seconds,
         None if settings.predictor is None else _read_predictor(settings.predictor),
+        None if link is None else link.recorder,
     )
     counts = TelemetryCounts()
     pollers = Pollers(make_source, router.endpoints, router.observe, counts)
     envoy = None if settings.envoy_endpoints is None else EnvoyEndpoints(settings.envoy_endpoints, time.monotonic)
     configuration = Configuration(discovery, router, pollers, envoy)
-    parts = _Parts(discovery, router, metrics, pollers, configuration)
+    parts = _Parts(discovery, router, metrics, pollers, configuration, link)
     metrics.watch_open_decisions(router.open_decisions)
     metrics.watch_experts(router.views)
     metrics.watch_telemetry(lambda: _telemetry_counts(counts, router))
     metrics.watch_problems(parts.problems)
     return parts
+
+
+def _link(settings: RouterSettings, metrics: Metrics, rng: np.random.Generator) -> PolicyLink | None:
+    if settings.policy_service is None:
+        return None
+    return PolicyLink(
+        settings.policy_service,
+        settings.state_folder,
+        settings.name,
+        metrics.registry,
+        time.monotonic,
+        time.time,
+        rng.spawn(1)[0],
+    )
 
 
 def _discovery(source: FileSource | KubernetesSource, picker_names: Collection[str]) -> Discovery:
@@ -165,6 +202,8 @@ async def _tick(parts: _Parts, server: RouterServer) -> None:
     while True:
         try:
             parts.configuration.complete()
+            if parts.link is not None:
+                parts.link.set_policies(policy.key for policy in parts.discovery.policies() if policy.policy)
             await server.set_ready(ready=not parts.not_ready())
             parts.router.expire()
         except Exception:

@@ -1,7 +1,7 @@
 """What is wrong although the router goes on serving: shown to operators, counted for alerts."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,3 +12,5 @@ class Problems:
     """Why a change is not in effect, by what it was a change of: a closed set of sources."""
     telemetry: Mapping[str, str]
     """Why load is missing or read another way, by policy ("namespace/name")."""
+    learning: Mapping[str, str] = field(default_factory=dict)
+    """Why outcomes wait ("outcomes"), or a policy does not run the version that it should, by policy."""

@@ -69,6 +69,7 @@ async def test_the_state_says_what_is_wrong_although_the_router_serves(client: C
     assert state["problems"] == {
         "configuration": {"experts": "", "policies": "policy.yaml: no such picker"},
         "telemetry": {"edge/chat": "Prometheus is silent"},
+        "learning": {},
     }
 
 
