@@ -28,6 +28,9 @@ def policy(
     ] = "",
     retention_days: Annotated[float, typer.Option(min=1, help="Outcomes are kept so long.")] = 400,
     retention_gib: Annotated[float, typer.Option(min=0.001, help="And so many, in GiB on disk.")] = 32,
+    training_minutes: Annotated[
+        float, typer.Option(min=0, help="Of tuning in each training; calibration and gate come on top.")
+    ] = 3.0,
     training_processors: Annotated[int, typer.Option(min=1, max=1024, help="Cores that a training may use.")] = 1,
     tls_certificate: Annotated[
         Path | None, typer.Option(help="Serve ip:port addresses over TLS with this PEM file; reread when it changes.")
@@ -50,7 +53,7 @@ def policy(
         from pointsman_policy.experience.retention import Retention
         from pointsman_policy.service.policy_settings import read_configuration
         from pointsman_policy.service.run import run_service
-        from pointsman_policy.service.settings import ServiceSettings
+        from pointsman_policy.service.settings import TRAINING_COMMAND, ServiceSettings
     if (tls_certificate is None) != (tls_key is None) or (tls_client_ca is not None and tls_key is None):
         raise UsageError("TLS needs both --tls-certificate and --tls-key; --tls-client-ca goes with them")
     files = TlsFiles(tls_certificate, tls_key, tls_client_ca) if tls_certificate and tls_key else None
@@ -63,6 +66,7 @@ def policy(
         admin_port=admin_port,
         outcomes_url=outcomes_url,
         retention=Retention(retention_days, retention_gib * _GIB),
+        training_command=(*TRAINING_COMMAND, "--minutes", f"{training_minutes:g}"),
         training_processors=training_processors,
     )
     uvloop.run(run_service(settings, [read_configuration(policy_settings(one)) for one in policies]))

@@ -10,6 +10,9 @@ import grpc
 from pointsman_policy.experience.retention import Retention
 
 
+TRAINING_COMMAND = (sys.executable, "-m", "pointsman_policy.retraining")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceSettings:
     """Read once at the start."""
@@ -32,7 +35,7 @@ class ServiceSettings:
     """From one moving of outcomes into parts to the next."""
     tick_seconds: float = 1.0
     """From one look at rollouts and schedules to the next."""
-    training_command: tuple[str, ...] = (sys.executable, "-m", "pointsman_policy.retraining")
+    training_command: tuple[str, ...] = TRAINING_COMMAND
     """What runs a training."""
     training_processors: int = 1
     """Cores that a training may use."""
