@@ -9,7 +9,6 @@ import grpc
 
 from pointsman_policy.experience.retention import Retention
 
-
 TRAINING_COMMAND = (sys.executable, "-m", "pointsman_policy.retraining")
 
 
