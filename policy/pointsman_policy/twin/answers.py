@@ -66,6 +66,13 @@ class Answers:
         return np.maximum(drawn * factor, 1.0)
 
 
+def knows_answers(experience: Experience, model: str) -> bool:
+    """Tell whether an experience has enough labelled answers of a model to draw from."""
+    own = experience["model"] == experience.code("model", model)
+    own &= experience["status"] == experience.code("status", "completed")
+    return int((own & np.isfinite(experience["quality"])).sum()) >= LEAST_LABELS
+
+
 def observed_answers(experience: Experience, model: str, quality_prior: float, output_tokens_prior: float) -> Answers:
     """Return what is known of a model's answers; where nothing was observed, they are as declared.
 

@@ -167,11 +167,12 @@ def _with_common_first_tokens(served: Served) -> Served:
 def _whole_batch_known(served: Served) -> npt.NDArray[np.bool_]:
     """Tell for which requests nearly all that ran beside them is among the served, [n].
 
-    What had not ended when the last one did is missing, and so is what ended before the first one came.
+    What came after the last of them or had not ended when it did is missing, and so is what came before the first one.
     """
     margin = float(np.quantile(served.end_at - served.arrival_at, _MOST_ENDED))
     begun = served.arrival_at >= served.arrival_at[0] + margin
-    return np.asarray(begun & (served.end_at <= served.end_at.max() - margin))
+    until = min(float(served.arrival_at[-1]), float(served.end_at.max()) - margin)
+    return np.asarray(begun & (served.end_at <= until))
 
 
 def _timeline(served: Served) -> _Timeline:

@@ -12,7 +12,7 @@ from pointsman_policy.latency.profiles import IterationTimeCoefficients, capacit
 from pointsman_policy.registry.calibration import Calibration
 from pointsman_policy.simulator.simulation import Fleet, Requests, Visibility
 from pointsman_policy.simulator.situation import Situation
-from pointsman_policy.twin.answers import Answers, observed_answers
+from pointsman_policy.twin.answers import Answers, knows_answers, observed_answers
 from pointsman_policy.twin.calibration import believed_coefficients, declared_experts
 from pointsman_policy.twin.traffic import Drawn, Traffic, observed_traffic
 
@@ -144,7 +144,13 @@ def _most_running(expert: FleetExpert) -> int:
     return expert.maximum_running or _DEFAULT_MAXIMUM_RUNNING
 
 
-def make_twin(experience: Experience, truth: Calibration, believed: Calibration, seed: int) -> Twin:
+def make_twin(
+    experience: Experience,
+    truth: Calibration,
+    believed: Calibration,
+    seed: int,
+    everything: Experience | None = None,
+) -> Twin:
     """Return the twin of what was observed.
 
     Args:
@@ -152,17 +158,19 @@ def make_twin(experience: Experience, truth: Calibration, believed: Calibration,
         truth: What the experts are like.
         believed: What the router believes.
         seed: Of all situations, any non-negative integer.
+        everything: Gives the answers of models of which there are too few in the experience; None = nothing more.
 
     Raises:
         ValueError: If no fleet is known, or there are no outcomes.
     """
     experts = declared_experts(experience)
-    of_model = {
-        expert.model: observed_answers(
-            experience, expert.model, expert.quality_prior, max(expert.output_tokens_prior, 1.0)
-        )
-        for expert in experts
-    }
+    of_model = {}
+    for expert in experts:
+        source = experience
+        if everything is not None and not knows_answers(experience, expert.model):
+            source = everything
+        prior_tokens = max(expert.output_tokens_prior, 1.0)
+        of_model[expert.model] = observed_answers(source, expert.model, expert.quality_prior, prior_tokens)
     return Twin(
         experts=experts,
         truth=truth,
