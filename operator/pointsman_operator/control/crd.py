@@ -35,6 +35,8 @@ _COLUMNS = (
         "Whether every ready router runs this generation.",
         1,
     ),
+    ("Candidate", "string", ".status.candidate.version", "Version on its way into service.", 1),
+    ("Stage", "string", ".status.candidate.stage", "How far it has come.", 1),
 )
 """Name, type, path, meaning, and priority: 0 = always shown, 1 = by ``-o wide``."""
 

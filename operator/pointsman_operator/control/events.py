@@ -18,6 +18,7 @@ from pointsman_operator.token_bucket import TokenBucket
 _LOGGER = logging.getLogger(__name__)
 
 _BURST = 8
+_STEPS_BURST = 10
 _SECONDS_PER_EVENT = 30.0
 _SECONDS_PER_SUMMARY = 30.0
 _MOST_NAMED = 5
@@ -98,8 +99,11 @@ class Announcer:
 
     async def conditions(self, subject: Subject, before: Status, after: Status) -> None:
         """Tell what is new in a status that was stored."""
-        for event in (*flips(before, after), *rollout_steps(before, after)):
-            await self._post(subject, event)
+        policy = self._policy(subject.uid)
+        for event in flips(before, after):
+            await self._post(subject, event, policy.bucket)
+        for event in rollout_steps(before, after):
+            await self._post(subject, event, policy.steps)
 
     async def experts(self, subject: Subject) -> None:
         """Tell of experts that joined or left since the last time; the first time is only remembered."""
@@ -113,7 +117,7 @@ class Announcer:
             if event is not None:
                 policy.experts = ready
                 policy.next_summary = now + _SECONDS_PER_SUMMARY
-                await self._post(subject, event)
+                await self._post(subject, event, policy.bucket)
 
     def forget(self, there: frozenset[str]) -> None:
         """Keep only what is of the policies with these uids."""
@@ -122,11 +126,14 @@ class Announcer:
 
     def _policy(self, uid: str) -> "_Policy":
         if uid not in self._policies:
-            self._policies[uid] = _Policy(TokenBucket(_BURST, _SECONDS_PER_EVENT, self._clock))
+            self._policies[uid] = _Policy(
+                TokenBucket(_BURST, _SECONDS_PER_EVENT, self._clock),
+                TokenBucket(_STEPS_BURST, _SECONDS_PER_EVENT, self._clock),
+            )
         return self._policies[uid]
 
-    async def _post(self, subject: Subject, event: Event) -> None:
-        if not self._policy(subject.uid).bucket.take():
+    async def _post(self, subject: Subject, event: Event, bucket: TokenBucket) -> None:
+        if not bucket.take():
             self._metrics.event("suppressed")
             return
         namespace, _, name = subject.key.partition("/")
@@ -150,6 +157,8 @@ def _identity(entry: HistoryEntry) -> tuple[str, str, str, str]:
 @dataclass(slots=True)
 class _Policy:
     bucket: TokenBucket
+    steps: TokenBucket
+    """Of rollouts, which nobody should miss because conditions flapped."""
     experts: frozenset[str] | None = None
     next_summary: float = field(default=float("-inf"))
 

@@ -18,6 +18,8 @@ _LOGGER = logging.getLogger(__name__)
 _DEADLINE_SECONDS = 3.0
 _SECONDS_UNTIL_AGAIN = 30.0
 """Settings are sent again after so long, as the service may have lost its volume."""
+_REFUSALS = (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.RESOURCE_EXHAUSTED)
+"""They are wrong, or there is no room to keep them; either is about the policy, the service is there."""
 
 
 @dataclass(slots=True)
@@ -96,7 +98,7 @@ async def _configure(stub: policy_pb2_grpc.PolicyServiceStub, settings: policy_p
     try:
         await stub.Configure(policy_pb2.ConfigureRequest(policies=[settings]), timeout=_DEADLINE_SECONDS)
     except grpc.aio.AioRpcError as error:
-        if error.code() is not grpc.StatusCode.INVALID_ARGUMENT:
+        if error.code() not in _REFUSALS:
             raise
         return error.details() or "it does not say why"
     return ""

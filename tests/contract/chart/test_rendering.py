@@ -292,6 +292,7 @@ def test_the_notes_say_what_to_do_next(values: JsonObject) -> None:
     text = notes(values)
     assert "helm test pointsman --namespace llm" in text
     assert "kubectl apply" in text
+    assert ("status.candidate.stage" in text) == values.get("policyService", {}).get("enabled", False)
     gateway = values.get("router", {}).get("mode", "Gateway") == "Gateway"
     assert ("curl localhost:8080" in text) == gateway
     assert ("endpointPickerRef" in text) != gateway
