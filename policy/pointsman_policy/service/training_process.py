@@ -54,7 +54,7 @@ async def run_training(
                 stderr=output,
                 env=os.environ | dict.fromkeys(_ONE_THREAD, str(processors)),
                 pass_fds=(held,),
-                process_group=0,
+                start_new_session=True,
             )
     finally:
         os.close(held)
