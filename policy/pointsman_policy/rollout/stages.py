@@ -76,7 +76,8 @@ def advance(state: RolloutState, settings: RolloutSettings, evidence: Evidence, 
     if candidate.stage is Stage.CANARY and (worse := evidence.comparison.worse_by(settings.margin)):
         return roll_back(state, worse, now)
     if now < candidate.since:
-        return state.model_copy(update={"candidate": candidate.model_copy(update={"since": now})})
+        update = {"since": now, "canary_since": min(candidate.canary_since, now)}
+        return state.model_copy(update={"candidate": candidate.model_copy(update=update)})
     if waits_for(candidate, settings, evidence, now):
         return state
     stage = _next_stage(candidate, settings)

@@ -197,7 +197,7 @@ def test_a_clock_that_goes_back_lets_the_stage_begin_anew() -> None:
     back = NOW - 1e6
     state = advance(state, AUTOMATIC, seen(100), back)
     assert state.candidate is not None
-    assert (state.candidate.since, state.candidate.stage) == (back, Stage.CANARY)
+    assert (state.candidate.since, state.candidate.canary_since, state.candidate.stage) == (back, back, Stage.CANARY)
     moved = advance(state, AUTOMATIC, seen(100), back + 10 * MINUTE).candidate
     assert moved is not None
     assert moved.percent == 50
