@@ -40,14 +40,17 @@ class PolicyServiceConnection:
     async def stub(self) -> policy_pb2_grpc.PolicyServiceStub:
         """Return a stub to make the next calls with. Reads the TLS files, which are small.
 
+        Where they have changed, calls that are under way on the channel before end as cancelled.
+
         Raises:
             OSError: If a TLS file cannot be read.
         """
         files = tuple(_bytes(file) for file in (self._address.authority, self._address.key, self._address.certificate))
         if self._channel is None or files != self._files:
-            await self.close()
-            self._files = files
+            before, self._files = self._channel, files
             self._channel = self._open()
+            if before is not None:
+                await before.close(None)
         return policy_pb2_grpc.PolicyServiceStub(self._channel)  # type: ignore[no-untyped-call]
 
     async def close(self) -> None:
