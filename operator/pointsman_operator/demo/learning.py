@@ -51,7 +51,7 @@ class LearningSettings:
     """Folder for figures, plot, configuration, logs, and what the policy service keeps."""
     before_seconds: float = 30.0
     """Until the change."""
-    outcomes_seconds: float = 120.0
+    outcomes_seconds: float = 180.0
     """From the change to the training."""
     rollout_seconds: float = 240.0
     """Most from the start of the training to the promotion."""
@@ -66,7 +66,7 @@ class LearningSettings:
     """How many times as long its iterations take."""
     poor_model: str = "Llama-3.1-8B"
     quality_factor: float = 0.4
-    judged_percent: int = 30
+    judged_percent: int = 50
     """Share of the answers that somebody judges."""
     canary_percents: tuple[int, ...] = (25, 50)
     canary_requests: int = 60
