@@ -11,10 +11,12 @@ from pointsman_operator.cli import (
     bench,
     check,
     conformance,
+    data,
     demo,
     envoy_config,
     expert_sim,
     operator,
+    policies,
     policy,
     predictor,
     routing,
@@ -44,6 +46,8 @@ app.command("envoy-config")(envoy_config.envoy_config)
 app.command("envoy-drain")(envoy_config.envoy_drain)
 app.command("train")(train.train)
 app.add_typer(bench.app, name="bench")
+app.add_typer(data.app, name="data")
+app.add_typer(policies.app, name="policies")
 app.add_typer(predictor.app, name="predictor")
 
 USAGE_ERROR = 2

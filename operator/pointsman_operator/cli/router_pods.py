@@ -20,6 +20,7 @@ from pointsman_operator.cli.port_forward import forwarded
 from pointsman_operator.errors import KubernetesError
 
 SELECTOR = "app.kubernetes.io/name=pointsman,app.kubernetes.io/component=router"
+POLICY_SERVICE_SELECTOR = "app.kubernetes.io/name=pointsman,app.kubernetes.io/component=policy-service"
 _PORT_NAME = "grpc"
 _DEFAULT_PORT = 9002
 _TLS_ARGUMENT = "--tls-certificate"
@@ -90,12 +91,13 @@ class Cluster:
             raise KubernetesError(f"{wanted}; namespace {namespace} has: {there}")
         return f"{namespace}/{chosen}"
 
-    def routers(self, namespace: str = "", selector: str = SELECTOR) -> Sequence[RouterPod]:
-        """Return the ready routers, at least one.
+    def routers(self, namespace: str = "", selector: str = SELECTOR, what: str = "router") -> Sequence[RouterPod]:
+        """Return the ready routers, or other parts with a gRPC port, at least one.
 
         Args:
             namespace: Where to look; empty = everywhere.
             selector: Their labels.
+            what: They are called in messages.
 
         Raises:
             KubernetesError: If there is none, or it cannot be found out.
@@ -113,8 +115,8 @@ class Cluster:
         if not ready:
             where = f"namespace {namespace}" if namespace else "the cluster"
             raise KubernetesError(
-                f"no router is ready in {where} ({len(found.items)} pods have the labels {selector}); "
-                "see `kubectl get pods -A -l app.kubernetes.io/component=router`"
+                f"no {what} is ready in {where} ({len(found.items)} pods have the labels {selector}); "
+                f"see `kubectl get pods -A -l {selector.rpartition(',')[2]}`"
             )
         return [_router(pod) for pod in ready]
 

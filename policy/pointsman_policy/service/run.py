@@ -34,23 +34,40 @@ _LONGEST_SILENCE_SECONDS = 60.0
 Started = Callable[[tuple[int, ...], int], None]
 
 
-async def run_service(
-    settings: ServiceSettings, configurations: Sequence[PolicyConfiguration] = (), started: Started | None = None
-) -> None:
+async def run_service(settings: ServiceSettings, configurations: Sequence[PolicyConfiguration] = ()) -> None:
     """Serve policies until SIGTERM or SIGINT.
 
     Args:
         settings: How to run.
         configurations: Of policies, in place of what an operator would tell.
-        started: Called with the ports of gRPC and the admin port once both are served.
 
     Raises:
         PointsmanError: If the root cannot be used, or another process has it.
         OSError: If it cannot be read, or the admin address cannot be listened on.
         RuntimeError: If an address cannot be listened on.
     """
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    await serve(settings, configurations, stop)
+
+
+async def serve(
+    settings: ServiceSettings,
+    configurations: Sequence[PolicyConfiguration],
+    stop: asyncio.Event,
+    started: Started | None = None,
+) -> None:
+    """Serve policies until told to stop; arguments and errors are those of `run_service`.
+
+    Args:
+        settings: How to run.
+        configurations: Of policies.
+        stop: Set to end it.
+        started: Called with the ports of gRPC and the admin port once both are served.
+    """
     async with AsyncExitStack() as stack:
-        service = _Service(settings)
+        service = _Service(settings, stop)
         stack.callback(service.close)
         admin_port = await _serve_admin(stack, settings, service)
         ports = await service.start(configurations)
@@ -71,8 +88,9 @@ async def _serve_admin(stack: AsyncExitStack, settings: ServiceSettings, service
 
 
 class _Service:
-    def __init__(self, settings: ServiceSettings) -> None:
+    def __init__(self, settings: ServiceSettings, stop: asyncio.Event) -> None:
         self._settings = settings
+        self._stop = stop
         location = StoreLocation(settings.root, settings.outcomes_url)
         self._store = OutcomeStore(location, settings.retention, time.time)
         self._ingestion = Ingestion(self._store, time.time)
@@ -105,7 +123,6 @@ class _Service:
             self._schedules,
         )
         self._server = PolicyServer(servicer, settings)
-        self._stop = asyncio.Event()
         self._ready = False
         self._turned = time.monotonic()
 
@@ -133,9 +150,7 @@ class _Service:
         return ports
 
     async def run(self) -> None:
-        """Run until told to stop by a signal."""
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, self._stop.set)
+        """Run until told to stop."""
         tasks = [asyncio.create_task(one) for one in (self._tick(), self._compact(), self._trainings.run())]
         try:
             await self._stop.wait()

@@ -18,7 +18,7 @@ from pointsman.policy.v1 import policy_pb2_grpc
 from pointsman_policy.registry.calibration import Calibration
 from pointsman_policy.registry.registry import Registry
 from pointsman_policy.registry.version import GateReport, PolicyVersion, write_gate, write_version
-from pointsman_policy.service.run import run_service
+from pointsman_policy.service.run import serve
 from pointsman_policy.service.settings import ServiceSettings
 
 POLICY = "edge/chat"
@@ -64,6 +64,7 @@ class Served:
     stub: Any
     task: "asyncio.Task[None]"
     channel: grpc.aio.Channel
+    ending: asyncio.Event
 
     async def configure(self, **fields: Any) -> None:
         await self.stub.Configure(pb.ConfigureRequest(policies=[settings(**fields)]))
@@ -82,7 +83,7 @@ class Served:
 
     async def stop(self) -> None:
         await self.channel.close(None)
-        self.task.cancel()
+        self.ending.set()
         await asyncio.gather(self.task, return_exceptions=True)
 
 
@@ -103,7 +104,8 @@ class Services:
             grace_seconds=0.1,
             **settings_,
         )
-        task = asyncio.create_task(run_service(wanted, (), lambda ports, admin: ready.set_result((ports, admin))))
+        stop = asyncio.Event()
+        task = asyncio.create_task(serve(wanted, (), stop, lambda *ports: ready.set_result(ports)))
 
         def ended(task: "asyncio.Task[None]") -> None:
             if not ready.done():
@@ -113,7 +115,7 @@ class Services:
         (port,), admin_port = await ready
         channel = grpc.aio.insecure_channel(f"127.0.0.1:{port}")
         stub = policy_pb2_grpc.PolicyServiceStub(channel)  # type: ignore[no-untyped-call]
-        self.running.append(Served(self.root, port, admin_port, stub, task, channel))
+        self.running.append(Served(self.root, port, admin_port, stub, task, channel, stop))
         return self.running[-1]
 
 

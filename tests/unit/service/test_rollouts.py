@@ -247,5 +247,5 @@ async def test_a_watch_ends_when_the_service_stops(services: Services) -> None:
     async with watching(served) as queue:
         await next_of(queue)
         async with asyncio.timeout(10):
-            served.task.cancel()
-            await asyncio.gather(served.task, return_exceptions=True)
+            served.ending.set()
+            await served.task
