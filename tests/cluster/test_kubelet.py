@@ -290,6 +290,22 @@ def test_init_containers_run_one_after_the_other_before_the_others(here: Here) -
     assert pod["status"]["phase"] == "Succeeded"
 
 
+def test_a_claims_files_outlive_its_pods(here: Here) -> None:
+    name = f"volume-{here.namespace}"
+    size = {"storage": "1Gi"}
+    volume = {"capacity": size, "accessModes": ["ReadWriteOnce"], "hostPath": {"path": "/nowhere"}}
+    here.objects.create("persistentvolumes", {"metadata": {"name": name}, "spec": volume})
+    claim = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": size}, "volumeName": name}
+    here.objects.create("persistentvolumeclaims", {"metadata": {"name": "data"}, "spec": claim}, here.namespace)
+    mounts = [{"name": "data", "mountPath": "/data"}]
+    volumes = [{"name": "data", "persistentVolumeClaim": {"claimName": "data"}}]
+    here.run_pod("writes", {"command": ["sh", "-c", "echo kept > /data/note"], "volumeMounts": mounts}, volumes=volumes)
+    here.objects.delete("pods", "writes", here.namespace)
+    reads = {"command": ["sh", "-c", 'test "$(cat /data/note)" = kept'], "volumeMounts": mounts}
+    assert here.run_pod("reads", reads, volumes=volumes)["status"]["phase"] == "Succeeded"
+    here.objects.delete("persistentvolumes", name)
+
+
 def test_the_environment_is_what_the_document_makes_of_it(here: Here, kubelet: ProcessKubelet) -> None:
     settings = {"metadata": {"name": "settings"}, "data": {"COLOUR": "blue", "SIZE": "9"}}
     here.objects.create("configmaps", settings, here.namespace)

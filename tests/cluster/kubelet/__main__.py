@@ -12,6 +12,7 @@ import aiohttp
 from tests.cluster.kubelet.api import Api
 from tests.cluster.kubelet.configuration import Configuration, read
 from tests.cluster.kubelet.kubelet import Kubelet
+from tests.cluster.kubelet.mounts import CLAIMS
 from tests.cluster.kubelet.server import Server
 
 
@@ -40,9 +41,10 @@ def main() -> None:
 
 
 def _clear(folder: Path) -> None:
-    """Remove what a kubelet left that was killed."""
+    """Remove what a kubelet left that was killed, but for what claims hold."""
     for left in folder.iterdir():
-        shutil.rmtree(left)
+        if left.name != CLAIMS:
+            shutil.rmtree(left)
 
 
 if __name__ == "__main__":

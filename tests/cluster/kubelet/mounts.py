@@ -8,6 +8,8 @@ from pathlib import Path
 from tests.cluster.kubelet.documents import Document
 
 TOKEN_FOLDER = "/var/run/secrets/kubernetes.io/serviceaccount"  # noqa: S105 - a folder
+CLAIMS = "claims"
+"""Folder beside those of pods: a claim's files outlive its pods, and the kubelet's restarts."""
 ATOMIC_KINDS = ("configMap", "secret", "projected", "downwardAPI")
 """Volumes whose files are replaced when their source changes, but not in a mount with a subPath."""
 
@@ -22,6 +24,9 @@ def volume_folder(pod: Document, folder: Path, name: str) -> Path:
     volume = next(one for one in pod["spec"]["volumes"] if one["name"] == name)
     if "hostPath" in volume:
         return Path(volume["hostPath"]["path"])
+    if "persistentVolumeClaim" in volume:
+        claim = volume["persistentVolumeClaim"]["claimName"]
+        return folder.parent.joinpath(CLAIMS, pod["metadata"]["namespace"], claim)
     return folder / "v" / name
 
 

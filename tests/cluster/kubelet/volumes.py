@@ -41,7 +41,7 @@ class Volumes:
         for volume in pod["spec"].get("volumes", ()):
             place = volume_folder(pod, self._folder, volume["name"])
             kind = next(kind for kind in volume if kind != "name")
-            if kind == "emptyDir":
+            if kind in ("emptyDir", "persistentVolumeClaim"):
                 place.mkdir(parents=True, exist_ok=True)
             elif kind in ATOMIC_KINDS:
                 files = await self._files(pod, volume["name"], kind, volume[kind], paths)

@@ -71,7 +71,8 @@ VALUE_SETS: dict[str, JsonObject] = {
         "webhook": {"enabled": False},
     },
     "placed": {"router": PLACED, "operator": PLACED, "policyService": {"enabled": True, **PLACED}},
-    "policy service": {
+    "policy service": {"policyService": {"enabled": True}, "networkPolicy": {"enabled": True}},
+    "policy service with monitoring": {
         "policyService": {"enabled": True},
         "networkPolicy": {
             "enabled": True,
