@@ -30,7 +30,7 @@ demo: setup  ## Send a trace through a real Envoy to emulated experts under five
 test: setup lint kubernetes  ## Lint, type-check and run every test.
 	@mkdir -p $(OUT)
 	@nice $(BIN)/python -m pytest tests/unit tests/contract >$(OUT)/unit-tests.log 2>&1 & quick=$$!; \
-	$(BIN)/python -m pytest tests/integration tests/e2e; real=$$?; \
+	$(BIN)/python -m pytest tests/cluster tests/integration tests/e2e; real=$$?; \
 	wait $$quick; quick=$$?; cat $(OUT)/unit-tests.log; \
 	test $$real -eq 0 -a $$quick -eq 0
 

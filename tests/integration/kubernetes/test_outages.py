@@ -151,9 +151,9 @@ async def test_a_missing_crd_is_told_and_its_appearing_starts_the_router(
     cluster.objects.delete(CRDS, name)
     try:
         async with following(admin, [place.namespace]) as found:
-            await found.until(lambda: "does not know routerpolicies" in found.discovery.not_ready, "no CRD", seconds=60)
+            await found.until(lambda: "does not know routerpolicies" in found.discovery.not_ready, "no CRD", 120)
             await _create(cluster, document)
-            await found.until(lambda: not found.discovery.not_ready, "it starts", seconds=60)
+            await found.until(lambda: not found.discovery.not_ready, "it starts", 120)
     finally:
         await _create(cluster, document)
 
