@@ -11,6 +11,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
@@ -230,7 +231,7 @@ def _the_api_server_goes_and_comes_back(story: Story) -> None:
 
 
 def _the_active_operator_is_killed(story: Story) -> None:
-    # The API server was away a moment ago; until they have met again there, both may take themselves for the active one.
+    # The API server was away a moment ago; until they have met there again, both may take themselves for active.
     eventually(lambda: len(_active_operators(story)) == 1, "not exactly one operator is active")
     (active,) = _active_operators(story)
     os.kill(process_id(active, "operator"), signal.SIGKILL)
