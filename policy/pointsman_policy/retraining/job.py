@@ -12,12 +12,19 @@ from pointsman_policy.documents import Document
 from pointsman_policy.experience.dataset import DEFAULT_COLUMNS, Experience, load
 from pointsman_policy.learning.training import TrainingPlan, TrainingRun
 from pointsman_policy.registry.calibration import Calibration
-from pointsman_policy.registry.version import GateReport, PolicyVersion, read_version, write_gate, write_version
+from pointsman_policy.registry.version import (
+    GateReport,
+    PolicyVersion,
+    read_gate,
+    read_version,
+    write_gate,
+    write_version,
+)
 from pointsman_policy.retraining.contenders import RULE, Contender, of_version, packaged_policy
 from pointsman_policy.retraining.evidence import gather, split
 from pointsman_policy.retraining.files import read_document, write_document
 from pointsman_policy.retraining.gate import judge
-from pointsman_policy.retraining.reporting import Phase, Reporting, Result, write_result
+from pointsman_policy.retraining.reporting import RESULT, Phase, Reporting, Result, write_result
 from pointsman_policy.retraining.selection import Proposal, best, proposals
 from pointsman_policy.retraining.snapshot import read_snapshot, write_snapshot
 from pointsman_policy.retraining.standing import active_contender, active_version, named_picker
@@ -178,6 +185,9 @@ class Job:
         return chosen
 
     def _judge(self, candidate: PolicyVersion, active: Contender, experience: Experience) -> GateReport:
+        known = read_gate(self.settings.folder / CANDIDATE)
+        if known is not None and (self.settings.folder / RESULT).exists():
+            return known
         tell = self._tell("gating")
         tell(0.0, "judging the candidate on outcomes held out")
         evidence = gather(experience, self.settings.seed + _GATE_SEED)
