@@ -8,6 +8,7 @@ import typer
 import yaml
 from rich.console import Console
 
+from pointsman_operator.cli.bench_experience import experience
 from pointsman_operator.cli.bench_learning import bench_learning, bench_training_load
 from pointsman_operator.cli.extras import needs_extra
 from pointsman_operator.demo.settings import DEFAULT_PICKERS
@@ -17,6 +18,7 @@ app = typer.Typer(
     help="Measure: rules in the simulator, the simulator itself, the transport, continuous learning.",
     no_args_is_help=True,
 )
+app.command("experience")(experience)
 app.command("learning")(bench_learning)
 app.command("training-load")(bench_training_load)
 

@@ -14,6 +14,7 @@ from pointsman_policy.experience.catalogue import Catalogue
 from pointsman_policy.experience.fleet import Fleet, read_fleet
 from pointsman_policy.experience.labels import Labels, read_labels
 from pointsman_policy.experience.location import labels_catalogue, outcomes_catalogue, read_location
+from pointsman_policy.experience.parts import Part
 from pointsman_policy.experience.schema import BULKY_COLUMNS, NAME_COLUMNS, OPTIONAL_NUMBERS, OUTCOMES
 
 _LOGGER = logging.getLogger(__name__)
@@ -107,19 +108,29 @@ def load(
 
 def _first_time(outcomes: Catalogue, policy: str, since: float, limit: int) -> float:
     """Return the time of the oldest row to read."""
-    newest_first = sorted(outcomes.listed(policy), key=lambda item: -item[1].last_at)
-    times = np.empty(0)
-    for part, summary in newest_first:
-        if summary.last_at < since or (len(times) >= limit and summary.last_at < times[-limit]):
+    needed: list[Part] = []
+    rows, oldest = 0, float("inf")
+    for part, summary in sorted(outcomes.listed(policy), key=lambda item: -item[1].last_at):
+        # Once there are enough rows, only parts that reach into their time can hold newer ones.
+        if summary.last_at < since or (rows >= limit and summary.last_at < oldest):
             break
-        try:
-            found = outcomes.read(part, ["decided_at"]).column(0).to_numpy()
-        except FileNotFoundError:
-            raise
-        except OSError:  # reported when its rows are read
-            continue
-        times = np.sort(np.concatenate([times, found]))[-limit:]
-    return max(since, float(times[0])) if len(times) else since
+        needed.append(part)
+        rows, oldest = rows + summary.rows, min(oldest, summary.first_at)
+    if rows <= limit:
+        return since
+    times = np.concatenate([_times(outcomes, part) for part in needed])
+    if len(times) <= limit:
+        return since
+    return max(since, float(np.partition(times, -limit)[-limit]))
+
+
+def _times(outcomes: Catalogue, part: Part) -> npt.NDArray[np.float64]:
+    try:
+        return np.asarray(outcomes.read(part, ["decided_at"]).column(0).to_numpy(), np.float64)
+    except FileNotFoundError:
+        raise
+    except OSError:  # reported when its rows are read
+        return np.empty(0)
 
 
 def _read(outcomes: Catalogue, policy: str, first: float, columns: Sequence[str], problems: list[str]) -> pa.Table:

@@ -1,6 +1,7 @@
 """The fleets: what experts each policy was last told to have, as they are declared, before any calibration."""
 
 import json
+import logging
 import os
 import tempfile
 from pathlib import Path
@@ -11,6 +12,8 @@ from pydantic import Field
 from pointsman_policy.documents import Document, name_pattern, parse
 from pointsman_policy.errors import DocumentError
 from pointsman_policy.experience.policy_key import policy_folder
+
+_LOGGER = logging.getLogger(__name__)
 
 _FILE = "fleet.json"
 
@@ -46,6 +49,40 @@ class Fleet(Document):
     def expert(self, name: str) -> FleetExpert | None:
         """Return an expert by its name."""
         return next((one for one in self.experts if one.name == name), None)
+
+
+class Fleets:
+    """The last fleet of each policy, in memory and on disk.
+
+    Args:
+        root: Of the policy service.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._known: dict[str, Fleet | None] = {}
+
+    def get(self, policy: str) -> Fleet | None:
+        """Return a policy's fleet; None = it was never told, or its file is damaged, which is logged."""
+        if policy not in self._known:
+            try:
+                self._known[policy] = read_fleet(self._root, policy)
+            except DocumentError as error:
+                _LOGGER.error("%s", error)
+                self._known[policy] = None
+        return self._known[policy]
+
+    def tell(self, fleet: Fleet) -> None:
+        """Keep a policy's fleet, unless a later one is known.
+
+        Raises:
+            OSError: If it cannot be written.
+        """
+        known = self.get(fleet.policy)
+        if known is not None and (known.at > fleet.at or known.experts == fleet.experts):
+            return
+        write_fleet(self._root, fleet)
+        self._known[fleet.policy] = fleet
 
 
 def read_fleet(root: Path, policy: str) -> Fleet | None:

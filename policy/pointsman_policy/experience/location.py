@@ -1,17 +1,20 @@
 """Where a store is: one folder, and, where they are too many for it, an object store for the parts."""
 
+import fcntl
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from pointsman_policy.documents import Document, parse
 from pointsman_policy.errors import DocumentError
 from pointsman_policy.experience.catalogue import Catalogue
+from pointsman_policy.experience.errors import StoreInUseError
 from pointsman_policy.experience.fleet import write_durably
 from pointsman_policy.experience.parts import PartFolder
 from pointsman_policy.experience.schema import LABELS, NAME_COLUMNS, OUTCOMES, SCHEMA_VERSION
 
-_FILE = "store.json"
+_FILE, _LOCK = "store.json", "lock"
 
 
 class _StoreDocument(Document):
@@ -74,3 +77,21 @@ def outcomes_catalogue(location: StoreLocation) -> Catalogue:
 def labels_catalogue(location: StoreLocation) -> Catalogue:
     """Return the parts of labels, not looked for yet."""
     return Catalogue(PartFolder(location.url, "labels"), LABELS, "labelled_at", ())
+
+
+def lock_root(root: Path) -> int:
+    """Take a root for this process alone, until it ends or closes the file that is returned.
+
+    Raises:
+        StoreInUseError: If another process has it.
+        OSError: If it cannot be written to.
+    """
+    file = os.open(root / _LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(file)
+        raise StoreInUseError(
+            f"{root}: another process has this store; stop the other `pointsman policy`, or give another --root"
+        ) from error
+    return file

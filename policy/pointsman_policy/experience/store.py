@@ -4,24 +4,21 @@ What is added is in the journal before `add` returns. `compact` moves it into Pa
 between does no harm, since rows that are in a part already are left out when the journal is read again.
 """
 
-import fcntl
 import logging
 import os
 import threading
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from pointsman_policy.errors import DocumentError
-from pointsman_policy.experience.errors import StoreFullError, StoreInUseError
-from pointsman_policy.experience.fleet import Fleet, read_fleet, write_fleet
+from pointsman_policy.experience.errors import StoreFullError
+from pointsman_policy.experience.fleet import Fleet, Fleets
 from pointsman_policy.experience.frames import read_frame, write_frame
 from pointsman_policy.experience.journal import Journal, read_segment
 from pointsman_policy.experience.known_ids import Hashes, KnownIds
-from pointsman_policy.experience.location import StoreLocation, labels_catalogue, outcomes_catalogue
+from pointsman_policy.experience.location import StoreLocation, labels_catalogue, lock_root, outcomes_catalogue
 from pointsman_policy.experience.parts import Part
 from pointsman_policy.experience.pending import Pending, Rows, hashes_of
 from pointsman_policy.experience.retention import Retention
@@ -53,7 +50,7 @@ class OutcomeStore:
         self._retention = retention
         self._clock = clock
         location.root.mkdir(parents=True, exist_ok=True)
-        self._lock_file = _lock(location.root / "lock")
+        self._lock_file = lock_root(location.root)
         location.write()
         self._lock = threading.Lock()
         self._compacting = threading.Lock()
@@ -61,7 +58,7 @@ class OutcomeStore:
         self._known: dict[str, KnownIds] = {}
         self._pending = Pending()
         self._writing = Pending()
-        self._fleets: dict[str, Fleet | None] = {}
+        self._fleets = Fleets(location.root)
         self.problems: list[str] = []
         """What was found damaged and set aside."""
         self.deleted_rows = 0
@@ -110,22 +107,16 @@ class OutcomeStore:
         Raises:
             StoreFullError: If it cannot be written now.
         """
-        with self._lock:
-            known = self._fleet(fleet.policy)
-            if known is not None and (known.at > fleet.at or known.experts == fleet.experts):
-                return
-            try:
-                write_fleet(self.location.root, fleet)
-            except OSError as error:
-                raise StoreFullError(
-                    f"the fleet cannot be written ({error.strerror}); free space on the volume"
-                ) from error
-            self._fleets[fleet.policy] = fleet
+        try:
+            with self._lock:
+                self._fleets.tell(fleet)
+        except OSError as error:
+            raise StoreFullError(f"the fleet cannot be written ({error.strerror}); free space on the volume") from error
 
     def fleet(self, policy: str) -> Fleet | None:
         """Return a policy's fleet; None = it was never told."""
         with self._lock:
-            return self._fleet(policy)
+            return self._fleets.get(policy)
 
     def compact(self) -> None:
         """Move what is pending into parts, merge small ones and delete outdated ones.
@@ -193,15 +184,6 @@ class OutcomeStore:
             self._journal.close()
             os.close(self._lock_file)
 
-    def _fleet(self, policy: str) -> Fleet | None:
-        if policy not in self._fleets:
-            try:
-                self._fleets[policy] = read_fleet(self.location.root, policy)
-            except DocumentError as error:
-                self.problems.append(str(error))
-                self._fleets[policy] = None
-        return self._fleets[policy]
-
     def _fresh(self, policy: str, table: pa.Table) -> npt.NDArray[np.bool_]:
         return self._ids(policy).fresh(hashes_of(table))
 
@@ -257,30 +239,20 @@ class OutcomeStore:
     def _retain(self) -> None:
         now = self._clock()
         for outcomes, catalogue in self._catalogues.items():
-            items = dict(catalogue.listed())
-            outdated = self._retention.outdated(items, now)
-            for part in outdated if outcomes else ():
-                self._forget(part)
-                self.deleted_rows += items[part].rows
+            listed = dict(catalogue.listed())
+            outdated = self._retention.outdated(listed, now)
+            if outcomes:
+                self._forget(outdated)
+                self.deleted_rows += sum(listed[part].rows for part in outdated)
             catalogue.delete(outdated)
 
-    def _forget(self, part: Part) -> None:
-        try:
-            hashes = hashes_of(self._catalogues[True].read(part, ["id_hash"]))
-        except OSError as error:  # its ids stay known, which does no harm
-            _LOGGER.warning("%s; deleting it all the same", error)
-            return
-        with self._lock:
-            self._ids(part.policy).forget(hashes)
-
-
-def _lock(path: Path) -> int:
-    file = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(file)
-        raise StoreInUseError(
-            f"{path.parent}: another process has this store; stop the other `pointsman policy`, or give another --root"
-        ) from error
-    return file
+    def _forget(self, parts: Sequence[Part]) -> None:
+        hashes: dict[str, list[Hashes]] = {}
+        for part in parts:
+            try:
+                hashes.setdefault(part.policy, []).append(hashes_of(self._catalogues[True].read(part, ["id_hash"])))
+            except OSError as error:  # its ids stay known, which does no harm
+                _LOGGER.warning("%s; deleting it all the same", error)
+        for policy, some in hashes.items():
+            with self._lock:
+                self._ids(policy).forget(np.concatenate(some))
