@@ -21,11 +21,14 @@ The result is kept in the root context, so that all templates of one rendering u
 {{- list .service (printf "%s.%s" .service $namespace) (printf "%s.%s.svc" .service $namespace) (printf "%s.%s.svc.cluster.local" .service $namespace) | toJson }}
 {{- end }}
 
-{{/* A Secret with a leaf certificate: (dict "root" $ "component" "router" "name" "..." "names" (list ...)). */}}
+{{/*
+A Secret with a leaf certificate: (dict "root" $ "component" "router" "name" "..." "names" (list ...)), and where it is
+called by them, "addresses" (list ...).
+*/}}
 {{- define "pointsman.certificateSecret" -}}
 {{- include "pointsman.ca" .root }}
 {{- $ca := .root.pointsmanCa }}
-{{- $leaf := genSignedCert (first .names) (list) .names (int .root.Values.certificates.leafDays) $ca }}
+{{- $leaf := genSignedCert (first .names) (default (list) .addresses) .names (int .root.Values.certificates.leafDays) $ca }}
 apiVersion: v1
 kind: Secret
 metadata:
@@ -57,6 +60,10 @@ spec:
   commonName: {{ first .names }}
   dnsNames:
     {{- toYaml .names | nindent 4 }}
+  {{- with .addresses }}
+  ipAddresses:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
   issuerRef:
     {{- if $manager.issuerRef }}
     {{- toYaml $manager.issuerRef | nindent 4 }}

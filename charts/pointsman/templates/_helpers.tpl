@@ -209,8 +209,11 @@ Copies an image's compiled kernels to where they can be used; without them they 
 {{/* How routers and operator reach the policy service. */}}
 {{- define "pointsman.policyServiceArguments" -}}
 {{- if .Values.policyService.enabled }}
-{{- $name := printf "%s-policy-service.%s.svc:%v" (include "pointsman.fullname" .) .Release.Namespace .Values.policyService.grpcPort }}
-- --policy-service={{ .Values.policyService.address | default $name }}
+{{- $host := printf "%s-policy-service.%s.svc" (include "pointsman.fullname" .) .Release.Namespace }}
+{{- with .Values.policyService.clusterIP }}
+{{- $host = contains ":" . | ternary (printf "[%s]" .) . }}
+{{- end }}
+- --policy-service={{ $host }}:{{ .Values.policyService.grpcPort }}
 {{- if .Values.policyService.tls.enabled }}
 - --policy-service-ca=/etc/pointsman/policy-service/ca.crt
 - --policy-service-certificate=/etc/pointsman/policy-service/tls.crt

@@ -80,10 +80,11 @@ VALUE_SETS: dict[str, JsonObject] = {
         },
         "monitoring": MONITORING,
     },
-    "policy service with mutual TLS and a bucket": {
+    "policy service with mutual TLS, a bucket and an address of ours": {
         "policyService": {
             "enabled": True,
             "tls": {"enabled": True},
+            "clusterIP": "10.0.0.77",
             "storage": {"storageClassName": "fast", "size": "50Gi"},
             "outcomesUrl": "s3://outcomes/edge",
             "extraEnv": [{"name": "AWS_REGION", "value": "eu-central-1"}],
@@ -92,7 +93,7 @@ VALUE_SETS: dict[str, JsonObject] = {
     "policy service of cert-manager on a volume of ours": {
         "policyService": {
             "enabled": True,
-            "address": "10.96.0.7:9004",
+            "clusterIP": "10.96.0.7",
             "tls": {"enabled": True},
             "storage": {"existingClaim": "outcomes"},
             "serviceAccount": {"create": False, "name": "ours"},

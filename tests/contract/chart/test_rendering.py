@@ -149,9 +149,16 @@ def test_one_authority_signs_everything(values: JsonObject) -> None:
 
 
 def _names(secret: JsonObject) -> list[str]:
+    return _alternatives(secret).get_values_for_type(x509.DNSName)
+
+
+def _addresses(secret: JsonObject) -> list[str]:
+    return [str(address) for address in _alternatives(secret).get_values_for_type(x509.IPAddress)]
+
+
+def _alternatives(secret: JsonObject) -> x509.SubjectAlternativeName:
     leaf = x509.load_pem_x509_certificate(b64decode(secret["data"]["tls.crt"]))
-    extension = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName)
-    return extension.value.get_values_for_type(x509.DNSName)
+    return leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
 
 
 def test_the_authoritys_key_is_mounted_nowhere() -> None:
@@ -242,9 +249,11 @@ def test_one_process_owns_the_volume_and_the_volume_outlives_the_release() -> No
 
 
 def test_the_policy_services_certificates_name_it_and_its_clients() -> None:
-    objects = render(VALUE_SETS["policy service with mutual TLS and a bucket"])
+    objects = render(VALUE_SETS["policy service with mutual TLS, a bucket and an address of ours"])
     assert f"pointsman-policy-service.{NAMESPACE}.svc" in _names(named(objects, "Secret", "pointsman-policy-tls"))
     assert _names(named(objects, "Secret", "pointsman-policy-client")) == ["pointsman-policy-client"]
+    assert _addresses(named(objects, "Secret", "pointsman-policy-tls")) == ["10.0.0.77"]
+    assert named(objects, "Service", "pointsman-policy-service")["spec"]["clusterIP"] == "10.0.0.77"
 
 
 def test_a_changed_profile_restarts_routers() -> None:

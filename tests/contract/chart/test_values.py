@@ -44,7 +44,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"operator": {"terminationGracePeriodSeconds": 0}}, "/operator/terminationGracePeriodSeconds"),
     ({"policyService": {"enabled": 1}}, "/policyService/enabled"),
     ({"policyService": {"replicas": 2}}, "replicas"),
-    ({"policyService": {"address": "policy"}}, "/policyService/address"),
+    ({"policyService": {"clusterIP": "policy"}}, "/policyService/clusterIP"),
     ({"policyService": {"storage": {"size": "20 GB"}}}, "/policyService/storage/size"),
     ({"policyService": {"retention": {"days": 0}}}, "/policyService/retention/days"),
     ({"policyService": {"outcomesUrl": "bucket/folder"}}, "/policyService/outcomesUrl"),
