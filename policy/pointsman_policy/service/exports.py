@@ -3,6 +3,7 @@
 from pointsman_policy.experience.store import OutcomeStore
 from pointsman_policy.rollout.state import Stage
 from pointsman_policy.service.assignments import Assignments
+from pointsman_policy.service.drifts import Drifts
 from pointsman_policy.service.ingestion import Ingestion
 from pointsman_policy.service.metrics import Sample, ServiceMetrics
 from pointsman_policy.service.rollouts import Rollouts
@@ -77,6 +78,22 @@ def export_rollouts(metrics: ServiceMetrics, rollouts: Rollouts, assignments: As
     )
 
 
+def export_drifts(metrics: ServiceMetrics, drifts: Drifts) -> None:
+    """Export how far experts are from what is believed of them."""
+    metrics.gauge(
+        "pointsman_policy_expert_time_ratio",
+        "Measured over believed time of an expert's recent requests, by the active version's beliefs; 1 = as believed.",
+        ["policy", "expert"],
+        lambda: [((policy, one.expert), one.ratio) for policy, found in drifts.all().items() for one in found],
+    )
+    metrics.gauge(
+        "pointsman_policy_expert_drifted",
+        "1 = an expert is surely not as the active version believes.",
+        ["policy", "expert"],
+        lambda: [((policy, one.expert), float(one.drifted)) for policy, found in drifts.all().items() for one in found],
+    )
+
+
 def export_trainings(metrics: ServiceMetrics, rollouts: Rollouts, trainings: Trainings) -> None:
     """Export how trainings go."""
     metrics.gauge(
@@ -90,6 +107,24 @@ def export_trainings(metrics: ServiceMetrics, rollouts: Rollouts, trainings: Tra
         "1 = the last training of the policy failed.",
         ["policy"],
         lambda: _failed(rollouts, trainings),
+    )
+
+
+def export_drifts(metrics: ServiceMetrics, rollouts: Rollouts, drifts: Drifts) -> None:
+    """Export whether experts are as the active versions believe."""
+    metrics.gauge(
+        "pointsman_policy_expert_latency_ratio",
+        "Measured over believed iteration time, median of recent requests; 1 = as the active version believes.",
+        ["policy", "expert"],
+        lambda: [((policy, one.expert), one.ratio) for policy in rollouts.policies() for one in drifts.found(policy)],
+    )
+    metrics.gauge(
+        "pointsman_policy_expert_drifted",
+        "1 = the expert is no longer as the active version believes.",
+        ["policy", "expert"],
+        lambda: [
+            ((policy, one.expert), float(one.drifted)) for policy in rollouts.policies() for one in drifts.found(policy)
+        ],
     )
 
 

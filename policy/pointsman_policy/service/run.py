@@ -5,8 +5,9 @@ import logging
 import random
 import signal
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
+from typing import Any
 
 from aiohttp import web
 
@@ -15,7 +16,8 @@ from pointsman_policy.experience.store import OutcomeStore
 from pointsman_policy.registry.registry import Registry
 from pointsman_policy.service.admin import admin_app
 from pointsman_policy.service.assignments import Assignments
-from pointsman_policy.service.exports import export_rollouts, export_store, export_trainings
+from pointsman_policy.service.drifts import Drifts
+from pointsman_policy.service.exports import export_drifts, export_rollouts, export_store, export_trainings
 from pointsman_policy.service.ingestion import Ingestion
 from pointsman_policy.service.metrics import ServiceMetrics
 from pointsman_policy.service.policy_settings import PolicyConfiguration
@@ -98,6 +100,7 @@ class _Service:
         self._rollouts = Rollouts(settings.root, self._registry, time.time)
         self._assignments = Assignments(self._rollouts.assignment)
         self._rollouts.changed = self._assignments.changed
+        self._drifts = Drifts(settings.root, self._store, self._registry, self._rollouts)
         self._trainings = Trainings(
             settings.root,
             self._store,
@@ -109,10 +112,13 @@ class _Service:
             rng=random.SystemRandom(),
         )
         self._schedules = Schedules(self._store, self._rollouts, self._trainings, time.time)
+        self._drifts = Drifts(settings.root, self._store, self._registry, self._rollouts)
         self.metrics = ServiceMetrics()
         export_store(self.metrics, self._store, self._ingestion)
         export_rollouts(self.metrics, self._rollouts, self._assignments)
         export_trainings(self.metrics, self._rollouts, self._trainings)
+        export_drifts(self.metrics, self._rollouts, self._drifts)
+        export_drifts(self.metrics, self._drifts)
         servicer = PolicyServicer(
             self._store,
             self._ingestion,
@@ -121,6 +127,7 @@ class _Service:
             self._assignments,
             self._trainings,
             self._schedules,
+            self._drifts,
         )
         self._server = PolicyServer(servicer, settings)
         self._ready = False
@@ -151,7 +158,7 @@ class _Service:
 
     async def run(self) -> None:
         """Run until told to stop."""
-        tasks = [asyncio.create_task(one) for one in (self._tick(), self._compact(), self._trainings.run())]
+        tasks = [asyncio.create_task(one) for one in self._work()]
         try:
             await self._stop.wait()
             _LOGGER.info("Stopping")
@@ -159,6 +166,9 @@ class _Service:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _work(self) -> list[Coroutine[Any, Any, None]]:
+        return [self._tick(), self._compact(), self._watch(), self._trainings.run()]
 
     async def stop(self) -> None:
         """Stop serving."""
@@ -180,11 +190,21 @@ class _Service:
             await self._attempt("looking at the schedules", self._schedules.tick())
             await asyncio.sleep(self._settings.tick_seconds)
 
+    async def _look(self) -> None:
+        while True:
+            await self._attempt("looking for drift", self._drifts.look())
+            await asyncio.sleep(self._settings.look_seconds)
+
     async def _compact(self) -> None:
         while True:
             await asyncio.sleep(self._settings.compact_seconds)
             await self._attempt("moving outcomes into parts", asyncio.to_thread(self._store.compact))
             await self._attempt("looking for better yardsticks", self._rollouts.refresh_yardsticks())
+
+    async def _watch(self) -> None:
+        while True:
+            await self._attempt("watching for drift", self._drifts.refresh())
+            await asyncio.sleep(self._settings.drift_seconds)
 
     async def _attempt(self, what: str, work: Awaitable[None]) -> None:
         """Do some work that may fail now and is tried again later."""

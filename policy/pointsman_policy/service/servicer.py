@@ -15,6 +15,7 @@ from pointsman_policy.experience.store import OutcomeStore
 from pointsman_policy.registry.registry import Registry
 from pointsman_policy.rollout.state import RolloutError, Stage
 from pointsman_policy.service.assignments import Assignments
+from pointsman_policy.service.drifts import Drifts
 from pointsman_policy.service.ingestion import Ingestion
 from pointsman_policy.service.policy_settings import read_configuration
 from pointsman_policy.service.reports import rollout_report, version_details, version_report
@@ -47,6 +48,8 @@ class PolicyServicer(policy_pb2_grpc.PolicyServiceServicer):
         assignments: Tells routers.
         trainings: Run.
         schedules: Say when.
+        drifts: Tell whether experts are as believed.
+        drifts: Of experts.
     """
 
     def __init__(
@@ -58,6 +61,7 @@ class PolicyServicer(policy_pb2_grpc.PolicyServiceServicer):
         assignments: Assignments,
         trainings: Trainings,
         schedules: Schedules,
+        drifts: Drifts,
     ) -> None:
         self._store = store
         self._ingestion = ingestion
@@ -66,6 +70,8 @@ class PolicyServicer(policy_pb2_grpc.PolicyServiceServicer):
         self._assignments = assignments
         self._trainings = trainings
         self._schedules = schedules
+        self._drifts = drifts
+        self._drifts = drifts
 
     async def SubmitOutcomes(  # noqa: N802
         self, requests: AsyncIterator[pb.SubmitOutcomesRequest], context: Context
@@ -77,6 +83,8 @@ class PolicyServicer(policy_pb2_grpc.PolicyServiceServicer):
             except StoreFullError as error:
                 await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error))
             self._rollouts.take(taken.fresh)
+            self._drifts.take(taken.fresh)
+            self._drifts.take(taken.fresh)
             yield taken.response
 
     async def WatchActive(  # noqa: N802
@@ -200,6 +208,10 @@ class PolicyServicer(policy_pb2_grpc.PolicyServiceServicer):
             report.new_outcomes = await self._schedules.new_outcomes(policy)
         except (OSError, PointsmanError) as error:
             report.problem = report.problem or f"outcomes cannot be counted: {error}"
+        for one in self._drifts.of(policy):
+            report.drifts.add(expert=one.expert, ratio=one.ratio, drifted=one.drifted)
+        for one in self._drifts.found(policy):
+            report.drifts.add(expert=one.expert, ratio=one.ratio, drifted=one.drifted)
         report.next_training_at = self._schedules.next_at(policy)
         running, last = self._trainings.running(policy), self._trainings.last(policy)
         if running is not None:

@@ -6,6 +6,7 @@ CUSUM over the logarithms of the ratios (Page, "Continuous inspection schemes", 
 as soon as it is sure; its sums are bounded, so that it takes back an alarm once the expert is as believed again.
 """
 
+import threading
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -50,7 +51,7 @@ class ExpertDrift:
 
 
 class DriftWatch:
-    """Watches the experts of one policy under the beliefs of its active version.
+    """Watches the experts of one policy under the beliefs of its active version; safe for use from several threads.
 
     Args:
         experts: As declared.
@@ -59,6 +60,7 @@ class DriftWatch:
 
     def __init__(self, experts: Sequence[FleetExpert], believed: Calibration) -> None:
         self._believed = {expert.name: believed_coefficients(expert, believed) for expert in experts}
+        self._lock = threading.Lock()
         self._newest: dict[str, deque[tuple[float, ...]]] = {expert.name: deque(maxlen=_WINDOW) for expert in experts}
 
     def take(self, columns: Mapping[str, npt.NDArray[Any]]) -> None:
@@ -70,28 +72,27 @@ class DriftWatch:
         tokens, ttft = columns["output_tokens"], columns["ttft_seconds"]
         known = (columns["status"] == "completed") & (tokens >= 2.0) & (ttft > 0.0)
         known &= columns["duration_seconds"] > ttft
-        for row in np.flatnonzero(known):
-            newest = self._newest.get(str(columns["expert"][row]))
-            if newest is not None:
-                at, prompt = float(columns["decided_at"][row]), float(columns["prompt_tokens"][row])
-                newest.append(
-                    (at, float(ttft[row]), float(columns["duration_seconds"][row]), prompt, float(tokens[row]))
-                )
+        with self._lock:
+            for row in np.flatnonzero(known):
+                newest = self._newest.get(str(columns["expert"][row]))
+                if newest is not None:
+                    newest.append(tuple(float(columns[name][row]) for name in _MEASURED))
 
     def drifts(self) -> tuple[ExpertDrift, ...]:
         """Return how far each expert is from what is believed of it; those that served too little are left out."""
+        with self._lock:
+            measured = {expert: np.array(newest) for expert, newest in sorted(self._newest.items())}
         found = []
-        for expert, newest in sorted(self._newest.items()):
-            ratios = self._ratios(expert, newest)
+        for expert, table in measured.items():
+            ratios = self._ratios(expert, table)
             if len(ratios) >= _LEAST:
                 ratio = float(np.exp(np.median(ratios[-_RECENT:])))
                 found.append(ExpertDrift(expert, ratio, has_drifted(ratios)))
         return tuple(found)
 
-    def _ratios(self, expert: str, newest: deque[tuple[float, ...]]) -> Floats:
-        if len(newest) < _LEAST:
+    def _ratios(self, expert: str, table: Floats) -> Floats:
+        if len(table) < _LEAST:
             return np.zeros(0)
-        table = np.array(newest)
         at, ttft, duration, prompt, output = table[np.argsort(table[:, 0], kind="stable")].T
         served = Served(at, at + ttft, at + duration, prompt, output, np.ones(len(at), np.bool_))
         rows = decode_rows(served, self._believed[expert])
