@@ -59,8 +59,8 @@ class Router:
         pickers: Every picker by name.
         metrics: Where decisions and outcomes are counted.
         clock: Monotonic seconds.
-        unix_clock: Unix seconds, to place load samples on the monotonic clock.
-        rng: Breaks ties, explores, and makes the prefix of decision ids.
+        unix_clock: Unix seconds, to place load samples on the monotonic clock, and for decision ids.
+        rng: Breaks ties, explores, and tells the decision ids of routers that start at once apart.
         decision_expiry_seconds: A decision of which nothing is heard for so long is closed.
         predictor: Predicts quality and length for the models that it knows; None = all experts are at their priors.
         recorder: Takes decisions and outcomes for learning; None = nobody learns from them.
@@ -94,7 +94,8 @@ class Router:
         self._by_slot: dict[int, str] = {}
         self._recent: OrderedDict[str, Trace] = OrderedDict()
         self._labelable: OrderedDict[str, str] = OrderedDict()
-        self._id_prefix = rng.bytes(6).hex()
+        # The policy service knows outcomes by their decision's id, and a seed may be the same after a restart.
+        self._id_prefix = f"{int(unix_clock() * 1e3):x}{rng.bytes(4).hex()}"
         self._numbers = itertools.count()
         self._uniforms: list[float] = []
         self._opinions = TokenBucket(_OPINIONS_PER_SECOND, 1 / _OPINIONS_PER_SECOND, clock)

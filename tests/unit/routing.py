@@ -105,8 +105,9 @@ class Core:
         pickers: Mapping[str, AnyPicker] | None = None,
         profiles: Path | None = None,
         recorder: Recorder | None = None,
+        started_at: float = 1_000.0,
     ) -> None:
-        self.clock = Clock()
+        self.clock = Clock(started_at)
         self.picker = ObedientPicker()
         self.metrics = Metrics(CollectorRegistry())
         self.policies = tuple(policies) if policies is not None else (policy(),)
