@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import grpc
+import requests
 from tests.cluster.cluster import Cluster
 from tests.cluster.control.policies import Policies, wait_for
 from tests.cluster.objects import Document, RefusedError
@@ -31,6 +32,8 @@ class Story:
     prometheus_url: str
     nodes: dict[str, str]
     """Names of nodes by the names of the kinds of experts that run there."""
+    values: dict[str, Any]
+    """That the release was installed with."""
 
     @property
     def key(self) -> str:
@@ -83,6 +86,16 @@ class Story:
             return ""
 
         wait_for(stored, lambda refusal: not refusal, "the policy is not stored", PATIENCE_SECONDS)
+
+    def recorded(self) -> float:
+        """Return how many outcomes the policy service has stored since it started; 0 while it does not answer."""
+        (pod,) = self.release.pods("policy-service")
+        try:
+            text = requests.get(f"http://{pod['status']['podIP']}:9094/metrics", timeout=10).text
+        except (KeyError, requests.RequestException):
+            return 0.0
+        series = 'pointsman_policy_records_total{result="stored"} '
+        return next((float(line.removeprefix(series)) for line in text.splitlines() if line.startswith(series)), 0.0)
 
     def decision(self, decision_id: str) -> routing_pb2.GetDecisionResponse | None:
         """Return what the router that decided knows of it, None if all that know it are gone."""

@@ -4,12 +4,14 @@ Clients stream answers all the time. What happens to the cluster meanwhile costs
 a killed expert was giving: nobody else has these.
 """
 
+import ipaddress
 import json
 import logging
 import os
 import signal
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +38,9 @@ ROUTER = {"replicas": 2, "tls": {"enabled": True}, "drain": {"noticeSeconds": 1,
 OPERATOR = {"replicas": 2}
 GATEWAY = {"concurrency": 1, "decisionTimeoutMilliseconds": 5000}
 """The machine may be busy; a decision that is late would be the gateway's own."""
-VALUES = {"router": ROUTER, "operator": OPERATOR, "gateway": GATEWAY}
+POLICY_SERVICE = {"enabled": True, "tls": {"enabled": True}}
+VALUES: dict[str, Any] = {"router": ROUTER, "operator": OPERATOR, "gateway": GATEWAY}
+CLAIM = f"{NAME}-policy-service"
 
 
 @pytest.fixture
@@ -64,16 +68,40 @@ def story(
 ) -> Iterator[Story]:
     names = {kind.name: nodes({GPU_LABEL: kind.gpu}) for kind in KINDS}
     with (
+        _volume(cluster, namespace),
         running_prometheus(cluster, namespace, tmp_path) as (prometheus, prometheus_url),
         Config(kubeconfig_path=cluster.kubeconfig, namespace=namespace) as helm,
     ):
         release = Release(helm, cluster.objects, namespace, cluster.kubeconfig)
-        helm.install(CHART, NAME, VALUES)
+        values = VALUES | {"policyService": POLICY_SERVICE | {"clusterIP": _free_address(cluster)}}
+        helm.install(CHART, NAME, values)
         clients = Clients(release.url, MODEL_NAME)
         policies = Policies(cluster, namespace)
-        yield Story(cluster, release, policies, clients, prometheus, prometheus_url, names)
+        yield Story(cluster, release, policies, clients, prometheus, prometheus_url, names, values)
         clients.stop()
         helm.uninstall(NAME, ignore_not_found=True)
+
+
+@contextmanager
+def _volume(cluster: Cluster, namespace: str) -> Iterator[None]:
+    """Have a volume for the policy service, as a provisioner would make it."""
+    name = f"volume-{namespace}"
+    spec = {
+        "capacity": {"storage": "100Gi"},
+        "accessModes": ["ReadWriteOnce"],
+        "hostPath": {"path": "/nowhere"},
+        "claimRef": {"namespace": namespace, "name": CLAIM},
+    }
+    cluster.objects.create("persistentvolumes", {"metadata": {"name": name}, "spec": spec})
+    yield
+    cluster.objects.delete("persistentvolumes", name)
+
+
+def _free_address(cluster: Cluster) -> str:
+    """Return an address for a Service: without DNS, clients must know it beforehand."""
+    network = ipaddress.ip_network(cluster.control_plane.addresses.services)
+    taken = {one["spec"].get("clusterIP") for one in cluster.objects.list("services")}
+    return next(str(one) for one in reversed(list(network.hosts())) if str(one) not in taken)
 
 
 def test_a_user_installs_routes_breaks_upgrades_and_uninstalls(story: Story) -> None:
@@ -88,6 +116,8 @@ def test_a_user_installs_routes_breaks_upgrades_and_uninstalls(story: Story) -> 
         _tell(step, story)
     story.clients.start(CLIENTS)
     for step in (
+        _outcomes_reach_the_policy_service,
+        _the_policy_service_is_killed,
         _experts_are_scaled_up_and_down,
         _a_node_is_cordoned_and_its_pod_evicted,
         _prometheus_goes_and_comes_back,
@@ -115,6 +145,7 @@ def _tell(step: Callable[[Story], None], story: Story) -> None:
 def _helm_installs_the_chart(story: Story) -> None:
     operators = story.release.until_ready("operator", 2)
     story.release.until_ready("router", 2)
+    story.release.until_ready("policy-service", 1)
     assert {one["restartCount"] for pod in operators for one in pod["status"]["containerStatuses"]} == {0}
     assert "0 policies" in story.release.helm.test(NAME, timeout=120, logs=True)["logs"]
 
@@ -134,6 +165,10 @@ def _nobody_has_more_rights_than_needed(story: Story) -> None:
             ("update", "pointsman.io", "routerpolicies"),
         ):
             assert not _may(release, user, verb, group, resource), (account, verb, resource)
+    (pod,) = release.pods("policy-service")
+    user = f"system:serviceaccount:{release.namespace}:{pod['spec']['serviceAccountName']}"
+    assert not _may(release, user, "list", "", "pods")
+    assert pod["spec"]["automountServiceAccountToken"] is False
 
 
 def _may(release: Release, user: str, verb: str, group: str, resource: str) -> bool:
@@ -182,6 +217,21 @@ def _the_gateway_has_it_answer(story: Story) -> None:
     assert answer.ok, answer.text
     assert answer.json()["choices"][0]["message"]["content"]
     assert {story.served_by(Ended(answer.headers[DECISION_HEADER], ""))} == story.addresses(LARGE)
+
+
+def _outcomes_reach_the_policy_service(story: Story) -> None:
+    wait_for(story.recorded, lambda count: count >= 8, "no outcome is stored", PATIENCE_SECONDS)
+    promoted = story.policies.wait(PolicyPromoted="NoCandidate", seconds=PATIENCE_SECONDS)["PolicyPromoted"]
+    assert promoted["message"].endswith("Routers run the packaged policy.")
+
+
+def _the_policy_service_is_killed(story: Story) -> None:
+    (pod,) = story.release.pods("policy-service")
+    os.kill(process_id(pod, "policy-service"), signal.SIGKILL)
+    story.policies.wait(PolicyPromoted="PolicyServiceUnreachable", seconds=PATIENCE_SECONDS)
+    story.clients.proceed()
+    story.policies.wait(PolicyPromoted="NoCandidate", seconds=PATIENCE_SECONDS)
+    wait_for(story.recorded, bool, "no outcome is stored afterwards", PATIENCE_SECONDS)
 
 
 def _experts_are_scaled_up_and_down(story: Story) -> None:
@@ -269,7 +319,7 @@ def _helm_upgrades_the_release(story: Story) -> None:
         "router": ROUTER | {"replicas": 1},
         "operator": OPERATOR | {"podAnnotations": {"example.org/version": "2"}},
     }
-    release.helm.upgrade(CHART, NAME, VALUES | changed)
+    release.helm.upgrade(CHART, NAME, story.values | changed)
     release.until_ready("router", 1)
     release.until_ready("operator", 2, "2")
     assert release.secret("ca") == authority
@@ -305,4 +355,5 @@ def _helm_uninstalls_the_release(story: Story) -> None:
     wait_for(release.left, lambda left: not left, "not everything goes", PATIENCE_SECONDS)
     for name in DEFINITIONS:
         assert release.objects.find(CRDS, name), name
+    assert release.objects.find("persistentvolumeclaims", CLAIM, release.namespace), "outcomes go with the release"
     assert story.policies.get()["spec"]["modelName"] == MODEL_NAME
