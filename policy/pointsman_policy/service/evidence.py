@@ -3,19 +3,18 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
-from pointsman_policy.experience.dataset import Experience, load
+from pointsman_policy.experience.dataset import load
 from pointsman_policy.experience.fleet import Fleet
 from pointsman_policy.experience.qos import met, qos, yardsticks
-from pointsman_policy.experience.schema import NAME_COLUMNS, OPTIONAL_NUMBERS
 from pointsman_policy.rollout.comparison import Comparison
 from pointsman_policy.rollout.stages import Evidence
 from pointsman_policy.rollout.state import RolloutState, Stage
+from pointsman_policy.service.columns import Columns, columns_from
 
 COLUMNS: Final = (
     "decided_at",
@@ -38,8 +37,6 @@ COLUMNS: Final = (
 _LABELLED_OUTCOMES: Final = 100_000
 """Newest ones that yardsticks rest on."""
 _UNKNOWN_QUALITY: Final = 0.5
-
-Columns = Mapping[str, npt.NDArray[Any]]
 
 
 @dataclass(slots=True)
@@ -114,23 +111,6 @@ class LiveEvidence:
         return judged, qos(judged, columns["quality"], yardstick)
 
 
-def columns_of(table: pa.Table) -> Columns:
-    """Return the columns of new outcomes, as `LiveEvidence` takes them."""
-    result: dict[str, npt.NDArray[Any]] = {}
-    for name in COLUMNS:
-        column = table.column(name)
-        if name in OPTIONAL_NUMBERS:
-            column = column.cast(pa.float32())
-        values = np.asarray(column.to_numpy())
-        result[name] = np.where(values == None, "", values) if name in NAME_COLUMNS else values  # noqa: E711
-    return result
-
-
-def columns_from(experience: Experience) -> Columns:
-    """Return the columns of stored outcomes, as `LiveEvidence` takes them."""
-    return {name: experience.text(name) if name in NAME_COLUMNS else experience[name] for name in COLUMNS}
-
-
 def collect(root: Path, policy: str, state: RolloutState) -> LiveEvidence | None:
     """Return the evidence on a policy's candidate from what is stored; None = there is no candidate.
 
@@ -143,7 +123,7 @@ def collect(root: Path, policy: str, state: RolloutState) -> LiveEvidence | None
         return None
     result = LiveEvidence(candidate.id.version, state.active.version, learned_yardsticks(root, policy))
     begun = [entry.at for entry in state.history if entry.version == candidate.id.version]
-    result.take(state, columns_from(load(root, policy, since=min([candidate.since, *begun]), columns=COLUMNS)))
+    result.take(state, columns_from(load(root, policy, since=min([candidate.since, *begun]), columns=COLUMNS), COLUMNS))
     return result
 
 

@@ -78,22 +78,6 @@ def export_rollouts(metrics: ServiceMetrics, rollouts: Rollouts, assignments: As
     )
 
 
-def export_drifts(metrics: ServiceMetrics, drifts: Drifts) -> None:
-    """Export how far experts are from what is believed of them."""
-    metrics.gauge(
-        "pointsman_policy_expert_time_ratio",
-        "Measured over believed time of an expert's recent requests, by the active version's beliefs; 1 = as believed.",
-        ["policy", "expert"],
-        lambda: [((policy, one.expert), one.ratio) for policy, found in drifts.all().items() for one in found],
-    )
-    metrics.gauge(
-        "pointsman_policy_expert_drifted",
-        "1 = an expert is surely not as the active version believes.",
-        ["policy", "expert"],
-        lambda: [((policy, one.expert), float(one.drifted)) for policy, found in drifts.all().items() for one in found],
-    )
-
-
 def export_trainings(metrics: ServiceMetrics, rollouts: Rollouts, trainings: Trainings) -> None:
     """Export how trainings go."""
     metrics.gauge(
@@ -113,7 +97,7 @@ def export_trainings(metrics: ServiceMetrics, rollouts: Rollouts, trainings: Tra
 def export_drifts(metrics: ServiceMetrics, rollouts: Rollouts, drifts: Drifts) -> None:
     """Export whether experts are as the active versions believe."""
     metrics.gauge(
-        "pointsman_policy_expert_latency_ratio",
+        "pointsman_policy_expert_time_ratio",
         "Measured over believed iteration time, median of recent requests; 1 = as the active version believes.",
         ["policy", "expert"],
         lambda: [((policy, one.expert), one.ratio) for policy in rollouts.policies() for one in drifts.found(policy)],

@@ -19,7 +19,8 @@ from pointsman_policy.rollout import stages
 from pointsman_policy.rollout.comparison import Comparison
 from pointsman_policy.rollout.stages import Evidence
 from pointsman_policy.rollout.state import PACKAGED, RolloutError, RolloutState, Stage, VersionName
-from pointsman_policy.service.evidence import LiveEvidence, collect, columns_of, learned_yardsticks
+from pointsman_policy.service.columns import columns_of
+from pointsman_policy.service.evidence import COLUMNS, LiveEvidence, collect, learned_yardsticks
 from pointsman_policy.service.policy_settings import PolicyConfiguration
 from pointsman_policy.service.rollout_files import RolloutFiles
 
@@ -132,7 +133,7 @@ class Rollouts:
         for policy, table in fresh:
             evidence = self._evidence.get(policy)
             if evidence is not None and table.num_rows:
-                evidence.take(self.state(policy), columns_of(table))
+                evidence.take(self.state(policy), columns_of(table, COLUMNS))
 
     def tick(self) -> None:
         """Bring candidates on, or withdraw them, where it is time."""

@@ -100,7 +100,6 @@ class _Service:
         self._rollouts = Rollouts(settings.root, self._registry, time.time)
         self._assignments = Assignments(self._rollouts.assignment)
         self._rollouts.changed = self._assignments.changed
-        self._drifts = Drifts(settings.root, self._store, self._registry, self._rollouts)
         self._trainings = Trainings(
             settings.root,
             self._store,
@@ -118,7 +117,6 @@ class _Service:
         export_rollouts(self.metrics, self._rollouts, self._assignments)
         export_trainings(self.metrics, self._rollouts, self._trainings)
         export_drifts(self.metrics, self._rollouts, self._drifts)
-        export_drifts(self.metrics, self._drifts)
         servicer = PolicyServicer(
             self._store,
             self._ingestion,
@@ -190,21 +188,16 @@ class _Service:
             await self._attempt("looking at the schedules", self._schedules.tick())
             await asyncio.sleep(self._settings.tick_seconds)
 
-    async def _look(self) -> None:
+    async def _watch(self) -> None:
         while True:
             await self._attempt("looking for drift", self._drifts.look())
-            await asyncio.sleep(self._settings.look_seconds)
+            await asyncio.sleep(self._settings.drift_seconds)
 
     async def _compact(self) -> None:
         while True:
             await asyncio.sleep(self._settings.compact_seconds)
             await self._attempt("moving outcomes into parts", asyncio.to_thread(self._store.compact))
             await self._attempt("looking for better yardsticks", self._rollouts.refresh_yardsticks())
-
-    async def _watch(self) -> None:
-        while True:
-            await self._attempt("watching for drift", self._drifts.refresh())
-            await asyncio.sleep(self._settings.drift_seconds)
 
     async def _attempt(self, what: str, work: Awaitable[None]) -> None:
         """Do some work that may fail now and is tried again later."""

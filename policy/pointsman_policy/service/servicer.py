@@ -49,7 +49,6 @@ class PolicyServicer(policy_pb2_grpc.PolicyServiceServicer):
         trainings: Run.
         schedules: Say when.
         drifts: Tell whether experts are as believed.
-        drifts: Of experts.
     """
 
     def __init__(
@@ -71,7 +70,6 @@ class PolicyServicer(policy_pb2_grpc.PolicyServiceServicer):
         self._trainings = trainings
         self._schedules = schedules
         self._drifts = drifts
-        self._drifts = drifts
 
     async def SubmitOutcomes(  # noqa: N802
         self, requests: AsyncIterator[pb.SubmitOutcomesRequest], context: Context
@@ -83,7 +81,6 @@ class PolicyServicer(policy_pb2_grpc.PolicyServiceServicer):
             except StoreFullError as error:
                 await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error))
             self._rollouts.take(taken.fresh)
-            self._drifts.take(taken.fresh)
             self._drifts.take(taken.fresh)
             yield taken.response
 
@@ -208,8 +205,6 @@ class PolicyServicer(policy_pb2_grpc.PolicyServiceServicer):
             report.new_outcomes = await self._schedules.new_outcomes(policy)
         except (OSError, PointsmanError) as error:
             report.problem = report.problem or f"outcomes cannot be counted: {error}"
-        for one in self._drifts.of(policy):
-            report.drifts.add(expert=one.expert, ratio=one.ratio, drifted=one.drifted)
         for one in self._drifts.found(policy):
             report.drifts.add(expert=one.expert, ratio=one.ratio, drifted=one.drifted)
         report.next_training_at = self._schedules.next_at(policy)

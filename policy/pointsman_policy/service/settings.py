@@ -34,8 +34,6 @@ class ServiceSettings:
     """From one moving of outcomes into parts to the next."""
     tick_seconds: float = 1.0
     """From one look at rollouts and schedules to the next."""
-    look_seconds: float = 10.0
-    """From one look for drift to the next."""
     training_command: tuple[str, ...] = TRAINING_COMMAND
     """What runs a training."""
     drift_seconds: float = 10.0

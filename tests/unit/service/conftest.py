@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import grpc
 import pytest_asyncio
 from tests.unit.exports import greedy_export
@@ -81,6 +82,13 @@ class Served:
 
         return [response async for response in self.stub.SubmitOutcomes(given())]
 
+    async def metrics(self) -> str:
+        async with (
+            aiohttp.ClientSession() as session,
+            session.get(f"http://127.0.0.1:{self.admin_port}/metrics") as page,
+        ):
+            return await page.text()
+
     async def stop(self) -> None:
         await self.channel.close(None)
         self.ending.set()
@@ -101,6 +109,7 @@ class Services:
             addresses=("127.0.0.1:0",),
             admin_port=0,
             tick_seconds=0.02,
+            drift_seconds=0.05,
             grace_seconds=0.1,
             **settings_,
         )
