@@ -18,7 +18,7 @@ def bench_learning(
     outcomes_seconds: Annotated[float, typer.Option(min=5, help="From the change to the training.")] = 180.0,
     rollout_seconds: Annotated[float, typer.Option(min=5, help="Most from training to promotion.")] = 240.0,
     after_seconds: Annotated[float, typer.Option(min=5, help="Measured after that, at least.")] = 180.0,
-    load: Annotated[float, typer.Option(min=0.01, max=10, help="Arrival rate over the fleet's capacity.")] = 0.8,
+    load: Annotated[float, typer.Option(min=0.01, max=10, help="Arrival rate over the fleet's capacity.")] = 0.6,
     judged_percent: Annotated[int, typer.Option(min=0, max=100, help="Share of the answers that are judged.")] = 50,
     training_minutes: Annotated[float, typer.Option(min=0, help="Budget of the training's search.")] = 1.0,
     seed: Annotated[int, typer.Option(min=0, help="Of requests, answers and ties.")] = 1,

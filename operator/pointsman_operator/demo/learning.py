@@ -59,12 +59,12 @@ class LearningSettings:
     """What is measured after that."""
     harm_seconds: float = 90.0
     """Longest time that a harmful version may decide before it is withdrawn."""
-    load: float = 0.8
+    load: float = 0.6
     """Mean arrival rate over the fleet's capacity before the change."""
-    slow_expert: str = "large"
+    slow_expert: str = "middle"
     pace: float = 1.6
     """How many times as long its iterations take."""
-    poor_model: str = "Llama-3.1-8B"
+    poor_model: str = "gemma-2-9b"
     quality_factor: float = 0.4
     judged_percent: int = 50
     """Share of the answers that somebody judges."""
@@ -76,7 +76,7 @@ class LearningSettings:
 
     @property
     def seconds(self) -> float:
-        """Of the whole run."""
+        """Longest duration of the run."""
         learning = self.before_seconds + self.outcomes_seconds + self.rollout_seconds
         return learning + self.after_seconds + self.harm_seconds
 
@@ -168,11 +168,10 @@ async def _play(
     playing = asyncio.create_task(play(parts, plan, scoreboard, CpuMeter(parts), quiet))
     directing = asyncio.create_task(script.run())
     try:
-        await asyncio.wait([playing, directing], return_when=asyncio.FIRST_EXCEPTION)
+        await asyncio.wait([playing, directing], return_when=asyncio.FIRST_COMPLETED)
         for task in (playing, directing):
             if task.done():
                 task.result()
-        await playing
         if not directing.done():
             raise PartError("the requests were over before all had happened; give --rollout-seconds more")
     finally:

@@ -85,8 +85,7 @@ def summarise(
         OSError: If a file cannot be written.
     """
     at = {moment.name: moment.at_seconds for moment in moments}
-    arrivals = scoreboard.workload.requests.arrival_seconds
-    qos = {lane: _qos(scoreboard, lane) for lane in LANES}
+    arrivals, qos = _paired(scoreboard)
     spans = {
         "before": (0.0, at["change"]),
         "changed": (at["change"] + settle_seconds, at["training"]),
@@ -132,12 +131,19 @@ def show(result: LearningResult, console: Console) -> None:
     console.print(f"figures and plot: {result.out}", highlight=False, soft_wrap=True)
 
 
-def _qos(scoreboard: Scoreboard, lane: str) -> Floats:
-    """Return the QoS of every request, in order of arrival."""
-    outcomes = scoreboard.tallies[lane].outcomes()
-    if outcomes is None or len(outcomes) != len(scoreboard.workload.requests):
-        raise ValueError("a finished run has an end for each request")
-    return outcomes.qos()
+def _paired(scoreboard: Scoreboard) -> tuple[Floats, dict[str, Floats]]:
+    """Return arrival times and QoS by lane of the requests that have ended in all lanes, in order of arrival."""
+    count = len(scoreboard.workload.requests)
+    qos = {lane: np.zeros(count) for lane in LANES}
+    everywhere = np.ones(count, np.bool_)
+    for lane in LANES:
+        tally = scoreboard.tallies[lane]
+        outcomes, ended = tally.outcomes(), tally.ended()
+        if outcomes is not None:
+            qos[lane][ended] = outcomes.qos()
+        everywhere &= ended
+    arrivals = scoreboard.workload.requests.arrival_seconds[everywhere]
+    return arrivals, {lane: values[everywhere] for lane, values in qos.items()}
 
 
 def _recovery(qos: Mapping[str, Floats], rng: np.random.Generator) -> Recovery:

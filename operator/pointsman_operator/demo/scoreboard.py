@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from pointsman_operator.demo.messages import Report
 from pointsman_operator.demo.workload import DemoWorkload
@@ -68,9 +69,14 @@ class Tally:
         """Requests that ended otherwise."""
         return len(self._reports) - self.answered - self.dropped
 
+    def ended(self) -> npt.NDArray[np.bool_]:
+        """Return which requests of the workload have ended, [n]."""
+        ended: npt.NDArray[np.bool_] = ~np.isnan(self._ended_at)
+        return ended
+
     def outcomes(self) -> Outcomes | None:
         """Return the requests that have ended, in order of arrival; None if there are none."""
-        ended = ~np.isnan(self._ended_at)
+        ended = self.ended()
         if not ended.any():
             return None
         return Outcomes(

@@ -24,7 +24,7 @@ def test_recovery_is_what_was_regained_of_what_there_was_to_regain(tmp_path: Pat
     workload = read_workload(DemoSettings(out=tmp_path, seconds=160.0))
     board = Scoreboard(workload, LANES)
     best = next(iter(workload.expert_of()))
-    for row, arrival in enumerate(workload.requests.arrival_seconds.tolist()):
+    for row, arrival in enumerate(workload.requests.arrival_seconds.tolist()[:-3]):  # the last ones are still open
         for rule in range(len(LANES)):
             good = rule == 2 or (rule == 1 and arrival > 80.0 and row % 2 == 0)
             status: Status = "answered" if good else "failed"
