@@ -190,12 +190,12 @@ groups:
           summary: A trained version was refused or withdrawn
           description: {{ `The newest version of {{ $value }} RouterPolicies did not come into service; the one before serves on.` | quote }}
       - alert: PointsmanExpertsDrifted
-        expr: max by (condition) (pointsman_operator_policies{condition="LatencyModelFits",status="False"}) > 0
+        expr: max by (policy, expert) (pointsman_policy_expert_drifted) == 1
         for: 1h
         labels: {severity: info}
         annotations:
-          summary: Experts are not as fast as believed
-          description: {{ `Experts of {{ $value }} RouterPolicies have been slower or faster than their policy believes for an hour.` | quote }}
+          summary: {{ `Expert {{ $labels.expert }} is not as fast as believed` | quote }}
+          description: {{ `Expert {{ $labels.expert }} of {{ $labels.policy }} has been slower or faster than its policy believes for an hour.` | quote }}
   - name: pointsman.operator
     rules:
       - alert: PointsmanOperatorInactive
