@@ -41,14 +41,16 @@ def calibrate(experience: Experience) -> Calibration:
 
 
 def declared_experts(experience: Experience) -> tuple[FleetExpert, ...]:
-    """Return a policy's experts as they are declared.
+    """Return a policy's experts as they are declared; those without a declared iteration time are left out.
 
     Raises:
-        ValueError: If routers never told.
+        ValueError: If routers never told of any.
     """
-    if experience.fleet is None or not experience.fleet.experts:
+    experts = () if experience.fleet is None else experience.fleet.experts
+    known = tuple(expert for expert in experts if expert.base_seconds > 0.0)
+    if not known:
         raise ValueError(f"routers never told which experts {experience.policy} has; start one with --policy-service")
-    return experience.fleet.experts
+    return known
 
 
 def declared_coefficients(expert: FleetExpert) -> Floats:

@@ -59,6 +59,7 @@ class DriftWatch:
     """
 
     def __init__(self, experts: Sequence[FleetExpert], believed: Calibration) -> None:
+        experts = [expert for expert in experts if expert.base_seconds > 0.0]
         self._believed = {expert.name: believed_coefficients(expert, believed) for expert in experts}
         self._lock = threading.Lock()
         self._newest: dict[str, deque[tuple[float, ...]]] = {expert.name: deque(maxlen=_WINDOW) for expert in experts}

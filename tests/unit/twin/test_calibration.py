@@ -96,6 +96,13 @@ def test_nothing_can_be_learned_where_no_fleet_is_known(experience: Experience) 
         calibrate(replace(experience, fleet=None))
 
 
+def test_experts_without_a_declared_iteration_time_are_left_out(experience: Experience) -> None:
+    assert experience.fleet is not None
+    blank = experience.fleet.experts[0].model_copy(update={"base_seconds": 0.0})
+    fleet = experience.fleet.model_copy(update={"experts": (blank, *experience.fleet.experts[1:])})
+    assert set(calibrate(replace(experience, fleet=fleet)).experts) == {"expert-1", "expert-2"}
+
+
 def test_without_outcomes_nothing_is_said() -> None:
     experience = make_experience(make_situation(count=20))
     calibration = calibrate(experience.rows(np.zeros(20, np.bool_)))
