@@ -97,7 +97,7 @@ class Rollouts:
     def in_use(self, policy: str) -> set[str]:
         """Return the versions that routers run or may go back to."""
         state = self.state(policy)
-        names = [state.active, *state.earlier[:1], *([state.candidate.id] if state.candidate else [])]
+        names = [state.active, *state.earlier, *([state.candidate.id] if state.candidate else [])]
         return {one.version for one in names}
 
     def configure(self, settings: PolicyConfiguration) -> None:
@@ -117,6 +117,7 @@ class Rollouts:
         """Collect the evidence on candidates from what is stored; to be called before outcomes come in."""
         for policy in self.policies():
             await self._collect(policy)
+            await self._check_versions(policy)
 
     async def refresh_yardsticks(self, *, missing_only: bool = False) -> None:
         """Look anew at what answers are worth, where there is a candidate, or only where that is not known yet."""
@@ -233,6 +234,17 @@ class Rollouts:
         elif known is None or known.candidate != state.candidate.id.version:
             known = LiveEvidence(state.candidate.id.version, state.active.version, {})
             self._evidence[policy] = known
+
+    async def _check_versions(self, policy: str) -> None:
+        """Say so where routers could not fetch what they are to run."""
+        state = self.state(policy)
+        for name in (state.active, *([state.candidate.id] if state.candidate else [])):
+            try:
+                if name != PACKAGED:
+                    await asyncio.to_thread(self._registry.read, policy, name.version)
+            except DocumentError as error:
+                self._problems[policy] = f"version {name.version} cannot be given to routers that lack it: {error}"
+                _LOGGER.error("%s: %s", policy, self._problems[policy])
 
     async def _collect(self, policy: str) -> None:
         try:

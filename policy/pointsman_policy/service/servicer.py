@@ -1,7 +1,7 @@
 """Serves `pointsman.policy.v1.PolicyService`; every method reads, calls and writes, and decides nothing."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Any, Final
 
 import grpc
@@ -11,6 +11,7 @@ from pointsman.policy.v1 import policy_pb2_grpc
 from pointsman_policy.errors import DocumentError, PointsmanError
 from pointsman_policy.experience.errors import StoreFullError
 from pointsman_policy.experience.policy_key import check_policy_key
+from pointsman_policy.experience.stats import PolicyStats
 from pointsman_policy.experience.store import OutcomeStore
 from pointsman_policy.registry.registry import Registry
 from pointsman_policy.rollout.state import RolloutError, Stage
@@ -129,9 +130,9 @@ class PolicyServicer(policy_pb2_grpc.PolicyServiceServicer):
         """Show where policies stand."""
         for policy in request.policies:
             await _check(context, policy)
-        stats = await asyncio.to_thread(self._store.stats)
+        stats = await self._stats()
         policies = request.policies or sorted({*self._rollouts.policies(), *stats})
-        return pb.ListRolloutsResponse(rollouts=[await self._report(policy) for policy in policies])
+        return pb.ListRolloutsResponse(rollouts=[await self._report(policy, stats) for policy in policies])
 
     async def StartTraining(  # noqa: N802
         self, request: pb.StartTrainingRequest, context: Context
@@ -186,7 +187,7 @@ class PolicyServicer(policy_pb2_grpc.PolicyServiceServicer):
             await context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
         except OSError as error:
             await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, f"the promotion cannot be kept: {error}")
-        return pb.PromoteResponse(rollout=await self._report(request.policy))
+        return pb.PromoteResponse(rollout=await self._report(request.policy, await self._stats()))
 
     async def RollBack(self, request: pb.RollBackRequest, context: Context) -> pb.RollBackResponse:  # noqa: N802
         """Withdraw a version."""
@@ -195,13 +196,15 @@ class PolicyServicer(policy_pb2_grpc.PolicyServiceServicer):
             self._rollouts.roll_back(request.policy, request.reason[:500])
         except RolloutError as error:
             await context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
-        return pb.RollBackResponse(rollout=await self._report(request.policy))
+        return pb.RollBackResponse(rollout=await self._report(request.policy, await self._stats()))
 
-    async def _report(self, policy: str) -> pb.RolloutReport:
+    async def _stats(self) -> dict[str, PolicyStats]:
+        return await asyncio.to_thread(self._store.stats)
+
+    async def _report(self, policy: str, stats: Mapping[str, PolicyStats]) -> pb.RolloutReport:
         report = rollout_report(policy, self._rollouts, self._registry)
+        report.outcomes = stats[policy].rows if policy in stats else 0
         try:
-            stats = (await asyncio.to_thread(self._store.stats)).get(policy)
-            report.outcomes = stats.rows if stats is not None else 0
             report.new_outcomes = await self._schedules.new_outcomes(policy)
         except (OSError, PointsmanError) as error:
             report.problem = report.problem or f"outcomes cannot be counted: {error}"

@@ -249,3 +249,17 @@ async def test_a_watch_ends_when_the_service_stops(services: Services) -> None:
         async with asyncio.timeout(10):
             served.ending.set()
             await served.task
+
+
+async def test_an_active_version_that_is_damaged_is_reported(services: Services) -> None:
+    served = await services.start()
+    await served.configure(manual=True)
+    version = add_version(served.root)
+    await promote(served, version, force=True, stage=pb.ACTIVE)
+    await served.stop()
+    (Registry(served.root).folder(POLICY, version) / "calibration.json").unlink()
+    served = await services.start()
+    report = await served.rollout()
+    assert report.active.version == version
+    assert "cannot be given to routers that lack it" in report.problem
+    assert "calibration.json" in report.problem
