@@ -5,10 +5,13 @@ from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
+from tests.unit.control.rollouts import sent_report
 from tests.unit.control.subjects import NOW, WHERE, discovered_experts, report, subject
 
+from pointsman.policy.v1 import policy_pb2
 from pointsman_operator.control.events import Announcer, Event, document, experts_changed, flips
 from pointsman_operator.control.metrics import OperatorMetrics
+from pointsman_operator.control.rollouts import PolicyRollout, read_report
 from pointsman_operator.control.status import make_status
 from pointsman_operator.control.status_document import Status
 from pointsman_operator.errors import KubernetesError
@@ -58,6 +61,17 @@ class Server:
             raise self.error
         self.events.append(body)
         return body
+
+
+async def test_conditions_that_flap_do_not_hide_the_steps_of_a_rollout() -> None:
+    server = Server()
+    announcer = Announcer(server, OperatorMetrics(CollectorRegistry()), "replica", lambda: 0.0)  # type: ignore[arg-type]
+    for number in range(20):
+        await announcer.conditions(subject(), _status(generation=number % 2 + 1), _status(generation=2 - number % 2))
+    rollout = PolicyRollout(read_report(sent_report(history=(("aa", policy_pb2.ROLLED_BACK, "QoS is lower"),))))
+    after = make_status(subject(), [report()], WHERE, EMPTY, None, NOW, rollout)
+    await announcer.conditions(subject(), after.model_copy(update={"history": None}), after)
+    assert (server.events[-1]["reason"], server.events[-1]["type"]) == ("VersionRolledBack", "Warning")
 
 
 async def test_events_are_limited_and_joins_are_told_every_half_minute() -> None:
