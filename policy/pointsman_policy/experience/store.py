@@ -10,7 +10,6 @@ import threading
 from collections.abc import Callable, Sequence
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from pointsman_policy.experience.errors import StoreFullError
@@ -82,8 +81,7 @@ class OutcomeStore:
         """
         with self._lock:
             self._check_pending()
-            given = [Rows(policy, table) for policy, table in outcomes if table.num_rows]
-            fresh = [Rows(policy, table.filter(pa.array(self._fresh(policy, table)))) for policy, table in given]
+            fresh = [self._fresh(rows) for rows in outcomes if rows.table.num_rows]
             kept = [rows for rows in fresh if rows.table.num_rows]
             told = [rows for rows in labels if rows.table.num_rows]
             frames = [write_frame(rows.policy, rows.table, outcomes=True) for rows in kept]
@@ -184,8 +182,10 @@ class OutcomeStore:
             self._journal.close()
             os.close(self._lock_file)
 
-    def _fresh(self, policy: str, table: pa.Table) -> npt.NDArray[np.bool_]:
-        return self._ids(policy).fresh(hashes_of(table))
+    def _fresh(self, rows: Rows) -> Rows:
+        """Leave out what is known already."""
+        fresh = self._ids(rows.policy).fresh(hashes_of(rows.table))
+        return rows if fresh.all() else Rows(rows.policy, rows.table.filter(pa.array(fresh)))
 
     def _ids(self, policy: str) -> KnownIds:
         return self._known.setdefault(policy, KnownIds())
@@ -218,10 +218,9 @@ class OutcomeStore:
                 if read is None:
                     continue
                 policy, table, outcomes = read
-                if outcomes:
-                    table = table.filter(pa.array(self._fresh(policy, table)))
-                if table.num_rows:
-                    self._take(Rows(policy, table), outcomes=outcomes)
+                rows = self._fresh(Rows(policy, table)) if outcomes else Rows(policy, table)
+                if rows.table.num_rows:
+                    self._take(rows, outcomes=outcomes)
 
     def _write_parts(self) -> None:
         for rows, outcomes in self._writing.tables():
