@@ -36,6 +36,8 @@ COLUMNS: Final = (
 )
 _LABELLED_OUTCOMES: Final = 100_000
 """Newest ones that yardsticks rest on."""
+_NEWEST_LABELS: Final = 500
+"""Of each model, that its yardstick is the mean of: what a model was worth long ago does not count."""
 _UNKNOWN_QUALITY: Final = 0.5
 
 
@@ -128,7 +130,7 @@ def collect(root: Path, policy: str, state: RolloutState) -> LiveEvidence | None
 
 
 def learned_yardsticks(root: Path, policy: str) -> dict[str, float]:
-    """Return what an answer of each model is worth: the mean of its labels, or what is declared.
+    """Return what an answer of each model is worth: the mean of its newest labels, or what is declared.
 
     Raises:
         DocumentError: If the store cannot be used.
@@ -138,7 +140,7 @@ def learned_yardsticks(root: Path, policy: str) -> dict[str, float]:
     labelled = experience.rows(~np.isnan(experience["quality"]))
     means = {}
     for code, model in enumerate(labelled.names["model"]):
-        qualities = labelled["quality"][labelled["model"] == code]
+        qualities = labelled["quality"][labelled["model"] == code][-_NEWEST_LABELS:]
         if len(qualities):
             means[model] = (len(qualities), float(qualities.mean()))
     return yardsticks(_declared(experience.fleet), means)

@@ -263,3 +263,32 @@ async def test_an_active_version_that_is_damaged_is_reported(services: Services)
     assert report.active.version == version
     assert "cannot be given to routers that lack it" in report.problem
     assert "calibration.json" in report.problem
+
+
+async def test_answers_without_a_label_are_worth_what_the_newest_labels_of_their_model_say(services: Services) -> None:
+    served = await services.start()
+    await served.configure()
+    expert = pb.Expert(name="small", model="tiny", gpu="L4", base_seconds=0.01, quality_prior=0.9)
+    fleet = pb.SubmitOutcomesRequest(records=[pb.Record(fleet=pb.Fleet(policy=POLICY, at=1.7e9, experts=[expert]))])
+    names = [f"a{number}" for number in range(600)]
+    labels = [pb.Record(label=pb.QualityLabel(id=name, policy=POLICY, quality=0.3)) for name in names[100:]]
+    await served.submit(fleet, batch(names), pb.SubmitOutcomesRequest(records=labels))
+    await served.stop()
+    served = await services.start()
+    version = add_version(served.root)
+    await promote(served, version)
+
+    async def known() -> bool:
+        outcomes = [pb.Record(outcome=one.outcome) for one in batch([f"b{len(sent)}"]).records]
+        sent.append(1)
+        for one in outcomes:
+            one.outcome.ClearField("quality")
+        await served.submit(pb.SubmitOutcomesRequest(records=outcomes))
+        control = (await served.rollout()).candidate.canary.control
+        total = control.mean_qos * control.requests
+        known_before, gained[0] = gained[0], total
+        return abs(total - known_before - 0.3) < 1e-3
+
+    sent: list[int] = []
+    gained = [0.0]
+    await eventually(known, "the yardstick is the newest labels' mean")
