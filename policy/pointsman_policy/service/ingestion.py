@@ -53,11 +53,13 @@ class Ingestion:
     Args:
         store: Keeps them.
         clock: Unix seconds.
+        keeps_prompts: Tells whether prompts of a policy may be kept; else they are left out, whoever sends them.
     """
 
-    def __init__(self, store: OutcomeStore, clock: Callable[[], float]) -> None:
+    def __init__(self, store: OutcomeStore, clock: Callable[[], float], keeps_prompts: Callable[[str], bool]) -> None:
         self._store = store
         self._clock = clock
+        self._keeps_prompts = keeps_prompts
         self._lock = threading.Lock()
         self.full = ""
         """Why the store takes nothing now; empty = it does."""
@@ -104,6 +106,8 @@ class Ingestion:
             row = read_outcome(
                 record.outcome, router, now, lambda policy: told.get(policy) or self._store.fleet(policy)
             )
+            if not self._keeps_prompts(row["policy"]):
+                row["prompt"] = None
             batch.rows.setdefault(row["policy"], []).append(row)
         elif kind == "label":
             policy, name, quality = read_label(record.label)

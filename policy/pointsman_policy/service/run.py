@@ -95,9 +95,11 @@ class _Service:
         self._stop = stop
         location = StoreLocation(settings.root, settings.outcomes_url)
         self._store = OutcomeStore(location, settings.retention, time.time)
-        self._ingestion = Ingestion(self._store, time.time)
         self._registry = Registry(settings.root)
         self._rollouts = Rollouts(settings.root, self._registry, time.time)
+        self._ingestion = Ingestion(
+            self._store, time.time, lambda policy: self._rollouts.settings(policy).store_prompts
+        )
         self._assignments = Assignments(self._rollouts.assignment)
         self._rollouts.changed = self._assignments.changed
         self._trainings = Trainings(

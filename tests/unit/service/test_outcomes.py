@@ -108,3 +108,18 @@ async def test_many_routers_send_at_once(services: Services) -> None:
     responses = await asyncio.gather(*(served.submit(one) for one in batches))
     assert sum(one.stored for (one,) in responses) == 800
     assert (await served.rollout()).outcomes == 800
+
+
+async def test_prompts_are_kept_only_where_the_policy_says_so(services: Services) -> None:
+    served = await services.start()
+    await served.submit(batch(["a"], prompt="secret", prompt_features=b"hashed"))
+    await served.configure(store_prompts=True)
+    await served.submit(batch(["b"], prompt="no secret"))
+    await served.stop()
+    assert b"secret" not in b"".join(path.read_bytes() for path in (served.root / "journal").iterdir()).replace(
+        b"no secret", b""
+    )
+    await services.start()
+    experience = load(served.root, POLICY, columns=("prompt", "prompt_features"))
+    assert list(experience["prompt"]) == [None, "no secret"]
+    assert list(experience["prompt_features"]) == [b"hashed", None]
