@@ -28,6 +28,7 @@ _WINDOW = 4
 _HELLO = 0
 """Sequence of the first request of a stream, which holds nothing: its answer shows that the service is there."""
 _LINGER_SECONDS = 0.05
+"""After each batch: records gather meanwhile, and a long backlog leaves the event loop to requests."""
 _ANSWER_SECONDS = 30.0
 _FIRST_PAUSE_SECONDS = 0.5
 _LONGEST_PAUSE_SECONDS = 30.0
@@ -77,6 +78,7 @@ class OutcomeSubmitter:
         self._under_way: deque[Batch] = deque()
         self._failures = 0
         self._refusal = ""
+        self._told = False
         self._acknowledged = asyncio.Event()
         self.problem = "it has not answered yet"
         """Why nothing is delivered now, for people; empty = it is."""
@@ -150,8 +152,7 @@ class OutcomeSubmitter:
                 deadline.reschedule(asyncio.get_running_loop().time() + _ANSWER_SECONDS)
             self._under_way.append(batch)
             await call.write(pb.SubmitOutcomesRequest(router=self._router, sequence=batch.end, records=records))
-            if len(records) < _MOST_RECORDS:
-                await self._sleep(_LINGER_SECONDS)
+            await self._sleep(_LINGER_SECONDS)
 
     async def _receive(self, call: _Call, deadline: asyncio.Timeout) -> None:
         while True:
@@ -187,10 +188,11 @@ class OutcomeSubmitter:
         return max(least, min(growing, _LONGEST_PAUSE_SECONDS)) * float(self._rng.uniform(0.5, 1.5))
 
     def _set_problem(self, problem: str) -> None:
-        if problem and not self.problem:
+        if problem and not self._told:
             _LOGGER.warning("Outcomes wait, since the policy service takes none (%s)", problem)
-        if self.problem and not problem:
+        if not problem:
             _LOGGER.info("The policy service takes outcomes")
+        self._told = bool(problem)
         self.problem = problem
         self._acknowledged.set()
 
