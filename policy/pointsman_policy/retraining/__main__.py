@@ -12,7 +12,7 @@ from pointsman_policy.errors import PointsmanError
 from pointsman_policy.experience.dataset import DEFAULT_COLUMNS, load
 from pointsman_policy.registry.version import GateReport, read_version, write_gate
 from pointsman_policy.retraining.contenders import of_version
-from pointsman_policy.retraining.evidence import gather
+from pointsman_policy.retraining.evidence import gather, split_point
 from pointsman_policy.retraining.gate import judge
 from pointsman_policy.retraining.job import DEFAULT_MINUTES, MOST_OUTCOMES, Job, JobSettings
 from pointsman_policy.retraining.standing import active_contender, active_version, named_picker
@@ -44,7 +44,7 @@ def _judge(root: Path, policy: str, folder: Path, seed: int) -> GateReport:
     version = read_version(folder)
     experience = load(root, policy, limit=MOST_OUTCOMES, columns=(*DEFAULT_COLUMNS, "state"))
     active = active_contender(root, policy, active_version(root, policy), named_picker(root, policy))
-    report = judge(of_version(version, "candidate"), active, gather(experience, seed))
+    report = judge(of_version(version, "candidate"), active, gather(experience, split_point(experience), seed))
     write_gate(folder, report)
     return report
 

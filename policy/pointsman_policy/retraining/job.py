@@ -21,7 +21,7 @@ from pointsman_policy.registry.version import (
     write_version,
 )
 from pointsman_policy.retraining.contenders import RULE, Contender, of_version, packaged_policy
-from pointsman_policy.retraining.evidence import gather, split
+from pointsman_policy.retraining.evidence import gather, split, split_point
 from pointsman_policy.retraining.files import read_document, write_document
 from pointsman_policy.retraining.gate import judge
 from pointsman_policy.retraining.reporting import RESULT, Phase, Reporting, Result, write_result
@@ -65,6 +65,8 @@ class _Inputs(Document):
     """Version; empty = the packaged policy."""
     picker: str
     """That the RouterPolicy names."""
+    split_point: int
+    """How many outcomes are to learn from."""
 
 
 @dataclass
@@ -93,9 +95,10 @@ class Job:
         self._reporting = Reporting(folder)
         inputs, experience = self._load()
         active = active_contender(self.settings.root, self.settings.policy, inputs.active, inputs.picker)
-        calibration = self._calibrate(experience)
-        candidate = self._train(inputs, experience, calibration, active)
-        return self._judge(candidate, active, experience)
+        training, _ = split(experience, inputs.split_point)
+        calibration = self._calibrate(training)
+        candidate = self._train(inputs, training, calibration, active)
+        return self._judge(candidate, active, experience, inputs.split_point)
 
     def _tell(self, phase: Phase) -> Callable[[float, str], None]:
         return lambda share, line: self._reporting.tell(phase, share, line)
@@ -109,37 +112,36 @@ class Job:
         tell = self._tell("loading")
         tell(0.0, "reading outcomes")
         experience = load(settings.root, settings.policy, limit=MOST_OUTCOMES, columns=(*DEFAULT_COLUMNS, "state"))
-        split(experience)
+        point = split_point(experience)
         write_snapshot(snapshot, experience)
         inputs = _Inputs(
             started_at=self.clock(),
             active=active_version(settings.root, settings.policy),
             picker=named_picker(settings.root, settings.policy),
+            split_point=point,
         )
         write_document(path, inputs)
         tell(1.0, f"{len(experience)} outcomes")
         return inputs, experience
 
-    def _calibrate(self, experience: Experience) -> Calibration:
+    def _calibrate(self, training: Experience) -> Calibration:
         path = self.settings.folder / "calibration.json"
         known = read_document(Calibration, path)
         if known is not None:
             return known
         tell = self._tell("calibrating")
         tell(0.0, "fitting experts")
-        training, _ = split(experience)
         calibration = calibrate(training)
         write_document(path, calibration)
         tell(1.0, f"{len(calibration.experts)} experts calibrated")
         return calibration
 
     def _train(
-        self, inputs: _Inputs, experience: Experience, calibration: Calibration, active: Contender
+        self, inputs: _Inputs, training: Experience, calibration: Calibration, active: Contender
     ) -> PolicyVersion:
         folder = self.settings.folder / CANDIDATE
         if folder.exists():
             return read_version(folder)
-        training, _ = split(experience)
         twin = make_twin(training, calibration, calibration, self.settings.seed)
         chosen = self._chosen(twin, calibration, self._tuned(twin), active)
         version = PolicyVersion(
@@ -184,13 +186,13 @@ class Job:
         tell(1.0, f"chosen: {chosen.name}")
         return chosen
 
-    def _judge(self, candidate: PolicyVersion, active: Contender, experience: Experience) -> GateReport:
+    def _judge(self, candidate: PolicyVersion, active: Contender, experience: Experience, point: int) -> GateReport:
         known = read_gate(self.settings.folder / CANDIDATE)
         if known is not None and (self.settings.folder / RESULT).exists():
             return known
         tell = self._tell("gating")
         tell(0.0, "judging the candidate on outcomes held out")
-        evidence = gather(experience, self.settings.seed + _GATE_SEED)
+        evidence = gather(experience, point, self.settings.seed + _GATE_SEED)
         contender = of_version(candidate, "candidate")
         report = judge(contender, active, evidence, lambda share: tell(share, "paired runs in the twin"))
         write_gate(self.settings.folder / CANDIDATE, report)

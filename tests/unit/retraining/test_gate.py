@@ -10,7 +10,7 @@ from pointsman_policy.pickers.trained import as_picker
 from pointsman_policy.registry.calibration import Calibration, ExpertCalibration
 from pointsman_policy.registry.version import GateReport
 from pointsman_policy.retraining.contenders import Contender, of_packaged, of_rule, packaged_policy
-from pointsman_policy.retraining.evidence import Evidence, gather, split
+from pointsman_policy.retraining.evidence import Evidence, gather, split, split_point
 from pointsman_policy.retraining.gate import judge
 from pointsman_policy.twin.calibration import calibrate
 
@@ -26,13 +26,13 @@ def experience() -> Experience:
 
 @pytest.fixture(scope="module")
 def evidence(experience: Experience) -> Evidence:
-    found = gather(experience, seed=1)
+    found = gather(experience, split_point(experience), seed=1)
     return replace(found, twin=replace(found.twin, requests=600), seeds=range(4))
 
 
 @pytest.fixture(scope="module")
 def calibration(experience: Experience) -> Calibration:
-    return calibrate(split(experience)[0])
+    return calibrate(split(experience, split_point(experience))[0])
 
 
 def _judged(candidate: Contender, evidence: Evidence) -> GateReport:
@@ -65,7 +65,7 @@ def test_what_serves_already_is_no_better_than_itself(evidence: Evidence) -> Non
 
 
 def test_a_candidate_from_outcomes_with_wrong_times_is_refused(experience: Experience, evidence: Evidence) -> None:
-    training = split(experience)[0]
+    training = split(experience, split_point(experience))[0]
     wrong = {name: training[name].copy() for name in ("duration_seconds", "ttft_seconds")}
     half = np.isin(training.text("expert"), ["expert-0", "expert-2"])
     for values in wrong.values():
@@ -79,7 +79,7 @@ def test_a_candidate_from_outcomes_with_wrong_times_is_refused(experience: Exper
 
 
 def test_a_candidate_from_inverted_labels_is_refused(experience: Experience, evidence: Evidence) -> None:
-    training = split(experience)[0]
+    training = split(experience, split_point(experience))[0]
     poisoned = replace(training, columns={**training.columns, "quality": 1.0 - training["quality"]})
     report = _judged(_candidate(calibrate(poisoned)), evidence)
     assert not report.passed
