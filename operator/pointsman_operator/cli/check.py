@@ -11,6 +11,7 @@ from typing import Annotated, TypeVar
 import grpc
 import typer
 
+from pointsman.policy.v1 import policy_pb2, policy_pb2_grpc
 from pointsman.routing.v1 import routing_pb2 as pb
 from pointsman.routing.v1 import routing_pb2_grpc
 
@@ -29,10 +30,25 @@ def check(
         Path | None, typer.Option(help="The CA of the router's certificate; default: plain text.")
     ] = None,
     tls_server_name: Annotated[str, typer.Option(help="The name in it, where it is not the address.")] = "",
+    policy_service: Annotated[str, typer.Option(help="The policy service's address; default: not asked.")] = "",
+    policy_service_ca: Annotated[
+        Path | None, typer.Option(help="The CA of its certificate; default: plain text.")
+    ] = None,
+    policy_service_certificate: Annotated[Path | None, typer.Option(help="The certificate to show to it.")] = None,
+    policy_service_key: Annotated[Path | None, typer.Option(help="Its key.")] = None,
+    policy_service_server_name: Annotated[
+        str, typer.Option(help="The name in its certificate, where it is not the address.")
+    ] = "",
     timeout: Annotated[float, typer.Option(min=1, help="Seconds to wait for answers.")] = 60,
 ) -> None:
-    """Ask a router and its gateway whether they answer, and say which policies are in effect."""
+    """Ask a router, its gateway and the policy service whether they answer, and say which policies are in effect."""
     deadline = time.monotonic() + timeout
+    service_pair = (policy_service_certificate, policy_service_key)
+    service = Target(
+        policy_service,
+        _credentials(*service_pair, policy_service_ca, options="--policy-service"),
+        policy_service_server_name,
+    )
     target = Target(grpc_address, _credentials(tls_certificate, tls_key, tls_ca), tls_server_name)
     response = _until(deadline, lambda: _policies(target))
     typer.echo(f"{grpc_address} answers: router {response.router}, {len(response.policies)} policies")
@@ -42,10 +58,13 @@ def check(
     if http_url:
         status = _until(deadline, lambda: _gateway(http_url))
         typer.echo(f"{http_url} answers: {status.value} {status.phrase}")
+    if policy_service:
+        known = _until(deadline, lambda: _rollouts(service))
+        typer.echo(f"{policy_service} answers: policy service, {len(known.rollouts)} policies")
 
 
 class Target:
-    """How to reach a router.
+    """How to reach a router or the policy service.
 
     Args:
         address: Its "host:port".
@@ -75,6 +94,18 @@ def _policies(target: Target) -> pb.ListPoliciesResponse:
     return response
 
 
+def _rollouts(target: Target) -> policy_pb2.ListRolloutsResponse:
+    with target.channel() as channel:
+        stub = policy_pb2_grpc.PolicyServiceStub(channel)  # type: ignore[no-untyped-call]
+        try:
+            response: policy_pb2.ListRolloutsResponse = stub.ListRollouts(
+                policy_pb2.ListRolloutsRequest(), timeout=_ATTEMPT_SECONDS
+            )
+        except grpc.RpcError as error:
+            raise ConnectionError(f"no policy service answers: {error.code().name}: {error.details()}") from error
+    return response
+
+
 def _gateway(url: str) -> HTTPStatus:
     """Ask for the models; 503 is an answer too, as long as no policy has experts."""
     try:
@@ -98,12 +129,14 @@ def _until(deadline: float, ask: Callable[[], Answer]) -> Answer:
             time.sleep(_PAUSE_SECONDS)
 
 
-def _credentials(certificate: Path | None, key: Path | None, ca: Path | None) -> grpc.ChannelCredentials | None:
+def _credentials(
+    certificate: Path | None, key: Path | None, ca: Path | None, options: str = "--tls"
+) -> grpc.ChannelCredentials | None:
     if (certificate is None) != (key is None):
-        raise typer.BadParameter("give both --tls-certificate and --tls-key, or neither")
+        raise typer.BadParameter(f"give both {options}-certificate and {options}-key, or neither")
     if ca is None:
         if certificate is not None:
-            raise typer.BadParameter("--tls-certificate needs --tls-ca")
+            raise typer.BadParameter(f"{options}-certificate needs {options}-ca")
         return None
     pair = (None, None) if key is None or certificate is None else (key.read_bytes(), certificate.read_bytes())
     return grpc.ssl_channel_credentials(ca.read_bytes(), *pair)

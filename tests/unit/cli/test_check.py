@@ -41,6 +41,12 @@ def test_no_router_is_a_failure_after_the_time_given(run: Run) -> None:
     assert "no router answers: UNAVAILABLE" in result.err
 
 
+def test_no_policy_service_is_a_failure(run: Run, target: str) -> None:
+    result = run("check", "--grpc", target, "--policy-service", "127.0.0.1:1", "--timeout", 1)
+    assert result.code == 1
+    assert "no policy service answers: UNAVAILABLE" in result.err
+
+
 def test_no_gateway_is_a_failure(run: Run, target: str) -> None:
     result = run("check", "--grpc", target, "--http", "http://127.0.0.1:1", "--timeout", 1)
     assert result.code == 1
@@ -52,6 +58,7 @@ def test_no_gateway_is_a_failure(run: Run, target: str) -> None:
     [
         (("--tls-certificate", "c.pem"), "--tls-key"),
         (("--tls-certificate", "c.pem", "--tls-key", "k.pem"), "--tls-ca"),
+        (("--policy-service-key", "k.pem"), "--policy-service-certificate"),
     ],
 )
 def test_half_a_tls_is_refused(run: Run, options: tuple[str, ...], told: str) -> None:
