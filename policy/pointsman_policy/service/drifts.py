@@ -86,6 +86,7 @@ class Drifts:
         if believed.version:
             calibration = (await asyncio.to_thread(self._registry.read, policy, believed.version)).calibration
         watch = DriftWatch(fleet.experts, calibration)
+        await asyncio.to_thread(self._store.compact)  # only what is in parts can be read
         experience = await asyncio.to_thread(
             load, self._root, policy, since=state.active_since, limit=_NEWEST, columns=COLUMNS
         )
