@@ -26,6 +26,8 @@ from pointsman_policy.twin.twin import Twin
 _SEARCH_UNTIL = 0.5
 """Share of the budget at which the network's turn comes."""
 _RATE = 3e-4
+_REQUESTS = 600
+"""In one situation."""
 _SITUATIONS = 6
 """In a round of collecting decisions."""
 _COLLECTED_FROM = 3_000_000_000
@@ -64,7 +66,7 @@ class Tuning:
     def __init__(self, start: Start, twin: Twin, settings: SearchSettings = _SETTINGS) -> None:
         self._start = start
         self._rule = as_picker(start.rule)
-        self._twin = twin
+        self._twin = replace(twin, requests=_REQUESTS)
         self._settings = settings
         self._parts = _parts(self._rule, twin.traffic.admission)
 
