@@ -12,7 +12,7 @@ from pathlib import Path
 
 _LOGGER = logging.getLogger(__name__)
 
-_NICENESS = 15
+_NICENESS = 19
 _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 _LAST_WORDS_BYTES = 4_000
 _POLL_SECONDS = 0.1
@@ -109,6 +109,9 @@ def _hold_back(process: int, processors: int) -> None:
         os.sched_setaffinity(process, sorted(os.sched_getaffinity(0))[-processors:])
     except OSError as error:  # it has ended already
         _LOGGER.debug("process %d cannot be held back: %s", process, error)
+    # Outside containers Linux may weigh whole sessions against one another; niceness alone counts only within one.
+    with contextlib.suppress(OSError):
+        Path(f"/proc/{process}/autogroup").write_text(str(_NICENESS), "ascii")
 
 
 def _last_words(log: Path) -> str:
