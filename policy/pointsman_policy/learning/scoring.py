@@ -19,6 +19,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from pointsman_policy.learning.on_ray import RayExecutor
 from pointsman_policy.learning.sources import MadeUp, Source
 from pointsman_policy.pickers.picker import Picker
 from pointsman_policy.pickers.registry import PICKERS
@@ -116,12 +117,21 @@ class Scorer:
 
 
 @contextmanager
-def scorer(processes: int | None = None) -> Iterator[Scorer]:
+def scorer(processes: int | None = None, ray: str = "") -> Iterator[Scorer]:
     """Return a scorer with worker processes, which end with the block.
 
     Args:
         processes: How many; None = one a core, 1 = none besides this one.
+        ray: Address of a Ray cluster to use in their place; empty = none.
+
+    Raises:
+        DocumentError: If there is an address, but no Ray here.
+        ConnectionError: If there is no cluster at the address.
     """
+    if ray:
+        with RayExecutor(ray) as cluster:
+            yield Scorer(cluster)
+        return
     count = os.cpu_count() or 1 if processes is None else processes
     if count == 1:
         yield Scorer()

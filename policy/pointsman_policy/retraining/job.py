@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pointsman_policy.documents import Document
 from pointsman_policy.experience.dataset import DEFAULT_COLUMNS, Experience, load
+from pointsman_policy.learning.scoring import scorer
 from pointsman_policy.learning.training import TrainingPlan, TrainingRun
 from pointsman_policy.registry.calibration import Calibration
 from pointsman_policy.registry.version import (
@@ -27,7 +28,7 @@ from pointsman_policy.retraining.gate import judge
 from pointsman_policy.retraining.reporting import RESULT, Phase, Reporting, Result, write_result
 from pointsman_policy.retraining.selection import Proposal, best, proposals
 from pointsman_policy.retraining.snapshot import read_snapshot, write_snapshot
-from pointsman_policy.retraining.standing import active_contender, active_version, named_picker
+from pointsman_policy.retraining.standing import active_contender, active_version, named_cluster, named_picker
 from pointsman_policy.retraining.tuning import Start, Tuning
 from pointsman_policy.runtime.exported import ExportedPolicy, read_exported_policy, write_exported_policy
 from pointsman_policy.twin.calibration import calibrate
@@ -168,8 +169,9 @@ class Job:
                 processes=1,
             )
             start = Start(packaged_policy(RULE), packaged_policy("HanActor"))
-            with TrainingRun(plan, resume=True, progress=lambda share, line: tell(0.9 * share, line)) as run:
-                found = Tuning(start, twin).run(run)
+            progressing = TrainingRun(plan, resume=True, progress=lambda share, line: tell(0.9 * share, line))
+            with scorer(plan.processes, named_cluster(settings.root, settings.policy)) as work, progressing as run:
+                found = Tuning(start, twin).run(run, work)
             for folder, policy in zip(folders.values(), found, strict=True):
                 write_exported_policy(folder, policy)
         return {name: read_exported_policy(folder) for name, folder in folders.items()}

@@ -40,12 +40,22 @@ def active_version(root: Path, policy: str) -> str:
 
 def named_picker(root: Path, policy: str) -> str:
     """Return the picker that the policy's RouterPolicy names; the default where that is not known."""
+    picker = _setting(root, policy, "picker")
+    return picker if _PICKER.fullmatch(picker) else DEFAULT_PICKER
+
+
+def named_cluster(root: Path, policy: str) -> str:
+    """Return the address of the Ray cluster that the policy's RouterPolicy names; empty = none."""
+    return _setting(root, policy, "ray")
+
+
+def _setting(root: Path, policy: str, name: str) -> str:
     path = policy_folder(root / "rollouts", policy) / _SETTINGS
     try:
-        picker = json.loads(path.read_bytes()).get("picker", "")
+        value = json.loads(path.read_bytes()).get(name, "")
     except (OSError, ValueError, AttributeError):
-        return DEFAULT_PICKER
-    return picker if isinstance(picker, str) and _PICKER.fullmatch(picker) else DEFAULT_PICKER
+        return ""
+    return value if isinstance(value, str) else ""
 
 
 def active_contender(root: Path, policy: str, version: str, picker: str) -> Contender:

@@ -70,11 +70,16 @@ class Tuning:
         self._settings = settings
         self._parts = _parts(self._rule, twin.traffic.admission)
 
-    def run(self, run: TrainingRun) -> tuple[ExportedPolicy, ExportedPolicy]:
-        """Tune until the run is over and return both policies: the rule and the one with a network."""
+    def run(self, run: TrainingRun, work: Scorer) -> tuple[ExportedPolicy, ExportedPolicy]:
+        """Tune until the run is over and return both policies: the rule and the one with a network.
+
+        Args:
+            run: Its budget and its checkpoints.
+            work: Runs the search's situations; the result does not depend on where.
+        """
         settings = replace(self._settings, seed=run.plan.seed)
         made_up = MadeUp(Distribution(requests=self._twin.requests), run.plan.seed)
-        source, work = Mixed((self._twin, made_up)), Scorer()
+        source = Mixed((self._twin, made_up))
         progress, rounds = self._begun(run, settings, work)
         while not run.is_over:
             if run.share < _SEARCH_UNTIL:

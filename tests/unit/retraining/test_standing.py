@@ -7,7 +7,7 @@ from pointsman_policy.registry.calibration import Calibration
 from pointsman_policy.registry.registry import Registry
 from pointsman_policy.registry.version import PolicyVersion, write_version
 from pointsman_policy.retraining.contenders import packaged_policy
-from pointsman_policy.retraining.standing import active_contender, active_version, named_picker
+from pointsman_policy.retraining.standing import active_contender, active_version, named_cluster, named_picker
 from pointsman_policy.rollout.state import RolloutState, VersionName
 
 POLICY = "edge/chat"
@@ -59,3 +59,11 @@ def test_a_damaged_rollout_is_told(tmp_path: Path) -> None:
     _write(tmp_path, "state.json", "{")
     with pytest.raises(DocumentError, match="is not JSON"):
         active_version(tmp_path, POLICY)
+
+
+def test_the_cluster_that_the_routerpolicy_names_is_known_and_no_other(tmp_path: Path) -> None:
+    assert named_cluster(tmp_path, POLICY) == ""
+    _write(tmp_path, "settings.json", '{"policy": "edge/chat", "ray": "ray://10.0.0.1:10001"}')
+    assert named_cluster(tmp_path, POLICY) == "ray://10.0.0.1:10001"
+    _write(tmp_path, "settings.json", '{"policy": "edge/chat", "ray": null}')
+    assert named_cluster(tmp_path, POLICY) == ""
