@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
+import pyarrow as pa
+
 from pointsman_policy.errors import DocumentError
 from pointsman_policy.experience.dataset import load
 from pointsman_policy.experience.fleet import FleetExpert
@@ -46,6 +48,8 @@ class Drifts:
         self._registry = registry
         self._rollouts = rollouts
         self._watches: dict[str, tuple[_Believed, DriftWatch]] = {}
+        self._beginning: dict[str, list[pa.Table]] = {}
+        """What comes in while a watch reads what is stored."""
         self._found: dict[str, tuple[ExpertDrift, ...]] = {}
 
     def found(self, policy: str) -> tuple[ExpertDrift, ...]:
@@ -55,14 +59,16 @@ class Drifts:
     def take(self, fresh: Iterable[Rows]) -> None:
         """Take in new outcomes."""
         for policy, table in fresh:
-            if policy in self._watches and table.num_rows:
+            if policy in self._beginning:
+                self._beginning[policy].append(table)
+            elif policy in self._watches and table.num_rows:
                 self._watches[policy][1].take(columns_of(table, COLUMNS))
 
     async def look(self) -> None:
         """Look at all policies anew.
 
         Raises:
-            OSError: If the store cannot be read.
+            OSError: If the store cannot be read or written.
         """
         for policy in self._rollouts.policies():
             try:
@@ -86,10 +92,17 @@ class Drifts:
         if believed.version:
             calibration = (await asyncio.to_thread(self._registry.read, policy, believed.version)).calibration
         watch = DriftWatch(fleet.experts, calibration)
-        await asyncio.to_thread(self._store.compact)  # only what is in parts can be read
-        experience = await asyncio.to_thread(
-            load, self._root, policy, since=state.active_since, limit=_NEWEST, columns=COLUMNS
-        )
-        watch.take(columns_from(experience, COLUMNS))
+        self._beginning[policy] = []
+        try:
+            await self._read_stored(policy, watch, state.active_since)
+        finally:
+            arrived = self._beginning.pop(policy)
+        for table in arrived:
+            watch.take(columns_of(table, COLUMNS))
         self._watches[policy] = (believed, watch)
         return watch
+
+    async def _read_stored(self, policy: str, watch: DriftWatch, since: float) -> None:
+        await asyncio.to_thread(self._store.compact)  # what is in the journal only cannot be loaded
+        experience = await asyncio.to_thread(load, self._root, policy, since=since, limit=_NEWEST, columns=COLUMNS)
+        watch.take(columns_from(experience, COLUMNS))

@@ -100,7 +100,7 @@ def _candidate(policy: str, candidate: Candidate, rollouts: Rollouts, registry: 
         verdict = GateReport(passed=False, summary=str(error))
     if verdict is not None:
         result.gate.CopyFrom(gate(verdict))
-    evidence = rollouts.evidence(policy)
+    evidence = rollouts.evidence.live(policy)
     if evidence is not None and candidate.stage in (Stage.SHADOW, Stage.CANARY):
         result.shadow.CopyFrom(_shadow(evidence))
     if evidence is not None and candidate.stage is Stage.CANARY:

@@ -16,11 +16,8 @@ from pointsman_policy.experience.policy_key import check_policy_key
 from pointsman_policy.registry.registry import Registry
 from pointsman_policy.registry.version import GateReport
 from pointsman_policy.rollout import stages
-from pointsman_policy.rollout.comparison import Comparison
-from pointsman_policy.rollout.stages import Evidence
 from pointsman_policy.rollout.state import PACKAGED, RolloutError, RolloutState, Stage, VersionName
-from pointsman_policy.service.columns import columns_of
-from pointsman_policy.service.evidence import COLUMNS, LiveEvidence, collect, learned_yardsticks
+from pointsman_policy.service.candidate_evidence import CandidateEvidence
 from pointsman_policy.service.policy_settings import PolicyConfiguration
 from pointsman_policy.service.rollout_files import RolloutFiles
 
@@ -39,15 +36,15 @@ class Rollouts:
     """
 
     def __init__(self, root: Path, registry: Registry, clock: Callable[[], float]) -> None:
-        self._root = root
         self._files = RolloutFiles(root)
         self._registry = registry
         self._clock = clock
         self._settings: dict[str, PolicyConfiguration] = {}
         self._states: dict[str, RolloutState] = {}
-        self._evidence: dict[str, LiveEvidence] = {}
         self._problems: dict[str, str] = {}
         self._unsaved: set[str] = set()
+        self.evidence = CandidateEvidence(root)
+        """On the candidates."""
         self.changed: Changed = lambda policy: None
         """Called whenever routers may have to do something else."""
         for policy in self._files.policies():
@@ -65,10 +62,6 @@ class Rollouts:
         """Return where a policy stands."""
         return self._states.get(policy) or RolloutState()
 
-    def evidence(self, policy: str) -> LiveEvidence | None:
-        """Return what is known of the candidate's doing; None = there is no candidate."""
-        return self._evidence.get(policy)
-
     def problem(self, policy: str) -> str:
         """Return what keeps a policy's rollout from its work; empty = nothing."""
         return self._problems.get(policy, "")
@@ -78,7 +71,7 @@ class Rollouts:
         candidate = self.state(policy).candidate
         if candidate is None:
             return ""
-        return stages.waits_for(candidate, self.settings(policy).rollout, self._known(policy), self._clock())
+        return stages.waits_for(candidate, self.settings(policy).rollout, self.evidence.known(policy), self._clock())
 
     def assignment(self, policy: str) -> pb.Assignment:
         """Return what routers should run of a policy."""
@@ -116,31 +109,20 @@ class Rollouts:
     async def restore(self) -> None:
         """Collect the evidence on candidates from what is stored; to be called before outcomes come in."""
         for policy in self.policies():
-            await self._collect(policy)
+            problem = await self.evidence.collect(policy, self.state(policy))
+            self._problems[policy] = problem or self._problems[policy]
             await self._check_versions(policy)
-
-    async def refresh_yardsticks(self, *, missing_only: bool = False) -> None:
-        """Look anew at what answers are worth, where there is a candidate, or only where that is not known yet."""
-        for policy, evidence in list(self._evidence.items()):
-            if evidence.yardstick and missing_only:
-                continue
-            try:
-                evidence.yardstick = await asyncio.to_thread(learned_yardsticks, self._root, policy)
-            except (OSError, DocumentError) as error:
-                _LOGGER.warning("%s: keeping what its answers are worth: %s", policy, error)
 
     def take(self, fresh: Iterable[Rows]) -> None:
         """Take in new outcomes."""
         for policy, table in fresh:
-            evidence = self._evidence.get(policy)
-            if evidence is not None and table.num_rows:
-                evidence.take(self.state(policy), columns_of(table, COLUMNS))
+            self.evidence.take(policy, self.state(policy), table)
 
     def tick(self) -> None:
         """Bring candidates on, or withdraw them, where it is time."""
         for policy, state in list(self._states.items()):
             settings = self.settings(policy).rollout
-            after = stages.advance(state, settings, self._known(policy), self._clock())
+            after = stages.advance(state, settings, self.evidence.known(policy), self._clock())
             if after is not state or policy in self._unsaved:
                 self._put(policy, after)
 
@@ -173,7 +155,7 @@ class Rollouts:
             self.state(policy),
             self.settings(policy).rollout,
             name,
-            self._known(policy, version),
+            self.evidence.known(policy, version),
             self._clock(),
             passed=gate is not None and gate.passed,
             force=force,
@@ -188,12 +170,6 @@ class Rollouts:
             RolloutError: If there is nothing to go back to.
         """
         self._put(policy, stages.roll_back(self._open(policy), reason or "rolled back by hand", self._clock()))
-
-    def _known(self, policy: str, version: str = "") -> Evidence:
-        evidence = self._evidence.get(policy)
-        if evidence is None or (version and evidence.candidate != version):
-            return Evidence(Comparison())
-        return evidence.evidence
 
     def _open(self, policy: str) -> RolloutState:
         """Return where a policy stands; its files are read if they were not."""
@@ -224,16 +200,11 @@ class Rollouts:
         self.changed(policy)
 
     def _follow(self, policy: str, before: RolloutState, state: RolloutState) -> None:
-        """Start or end collecting evidence."""
+        """Log what happened, and collect evidence on whoever is the candidate now."""
         if state.history != before.history:
             entry = state.history[0]
             _LOGGER.info("%s: %s is %s: %s", policy, entry.version or "packaged policy", entry.stage, entry.reason)
-        known = self._evidence.get(policy)
-        if state.candidate is None:
-            self._evidence.pop(policy, None)
-        elif known is None or known.candidate != state.candidate.id.version:
-            known = LiveEvidence(state.candidate.id.version, state.active.version, {})
-            self._evidence[policy] = known
+        self.evidence.follow(policy, state)
 
     async def _check_versions(self, policy: str) -> None:
         """Say so where routers could not fetch what they are to run."""
@@ -245,19 +216,6 @@ class Rollouts:
             except DocumentError as error:
                 self._problems[policy] = f"version {name.version} cannot be given to routers that lack it: {error}"
                 _LOGGER.error("%s: %s", policy, self._problems[policy])
-
-    async def _collect(self, policy: str) -> None:
-        try:
-            evidence = await asyncio.to_thread(collect, self._root, policy, self.state(policy))
-        except (OSError, DocumentError) as error:
-            self._problems[policy] = f"the evidence on its candidate cannot be read: {error}"
-            _LOGGER.error("%s: %s", policy, self._problems[policy])
-            evidence = None
-            candidate = self.state(policy).candidate
-            if candidate is not None:
-                evidence = LiveEvidence(candidate.id.version, self.state(policy).active.version, {})
-        if evidence is not None:
-            self._evidence[policy] = evidence
 
 
 def _only_withdraws(before: RolloutState, state: RolloutState) -> bool:

@@ -182,7 +182,9 @@ class _Service:
     async def _tick(self) -> None:
         while True:
             self._turned = time.monotonic()
-            await self._attempt("looking for better yardsticks", self._rollouts.refresh_yardsticks(missing_only=True))
+            await self._attempt(
+                "looking for better yardsticks", self._rollouts.evidence.refresh_yardsticks(missing_only=True)
+            )
             try:
                 self._rollouts.tick()
             except Exception:
@@ -199,7 +201,7 @@ class _Service:
         while True:
             await asyncio.sleep(self._settings.compact_seconds)
             await self._attempt("moving outcomes into parts", asyncio.to_thread(self._store.compact))
-            await self._attempt("looking for better yardsticks", self._rollouts.refresh_yardsticks())
+            await self._attempt("looking for better yardsticks", self._rollouts.evidence.refresh_yardsticks())
 
     async def _attempt(self, what: str, work: Awaitable[None]) -> None:
         """Do some work that may fail now and is tried again later."""

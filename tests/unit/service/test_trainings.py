@@ -79,7 +79,7 @@ async def test_one_training_runs_at_a_time_and_progress_is_visible(services: Ser
 
     await eventually(halfway, "progress")
     record = json.loads((served.root / "trainings" / POLICY / name / "training.json").read_text())
-    assert os.getpriority(os.PRIO_PROCESS, record["process"]) == 15
+    assert os.getpriority(os.PRIO_PROCESS, record["process"]) >= 15
     assert len(os.sched_getaffinity(record["process"])) == 1
     (served.root / "trainings" / POLICY / name / "go").touch()
     assert (await watch(served))[-1].phase == "done"
