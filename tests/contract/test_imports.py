@@ -61,6 +61,7 @@ EXTRAS = {
     "pointsman_operator": ("operator",),
     "pointsman_policy.simulator": ("simulator",),
     "pointsman_policy.evaluation": ("simulator", "policy"),
+    "pointsman_policy.learning.on_ray": ("ray",),
     "pointsman_policy.learning": ("simulator", "policy"),
     "pointsman_policy.networks": ("policy",),
     "pointsman_policy.experience": ("simulator", "policy"),
