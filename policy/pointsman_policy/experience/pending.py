@@ -49,13 +49,13 @@ class Pending:
             (Rows(policy, pa.concat_tables(tables)), outcomes) for (policy, outcomes), tables in self._tables.items()
         ]
 
-    def without(self, policy: str, *, outcomes: bool) -> "Pending":
-        """Return everything but the outcomes, or the labels, of one policy."""
-        rest = Pending()
-        for rows, kind in self.tables():
-            if (rows.policy, kind) != (policy, outcomes):
-                rest.add(rows, outcomes=kind)
-        return rest
+    def discard(self, policy: str, *, outcomes: bool) -> None:
+        """Leave out the outcomes, or the labels, of one policy."""
+        for table in self._tables.pop((policy, outcomes)):
+            self.rows -= table.num_rows
+            self.bytes -= table.nbytes
+        if outcomes:
+            del self.stats[policy]
 
     def times(self, policy: str) -> list["np.ndarray[tuple[int], np.dtype[np.float64]]"]:
         """Return when outcomes of a policy were decided, Unix seconds."""

@@ -226,7 +226,7 @@ class OutcomeStore:
         for rows, outcomes in self._writing.tables():
             self._catalogues[outcomes].write(rows.policy, rows.table)
             with self._lock:
-                self._writing = self._writing.without(rows.policy, outcomes=outcomes)
+                self._writing.discard(rows.policy, outcomes=outcomes)
                 if outcomes:
                     self._ids(rows.policy).add_parts([hashes_of(rows.table)])
 
