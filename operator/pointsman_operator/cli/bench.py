@@ -151,6 +151,14 @@ def speed(
     Console().print(speed_table(measure_speed(requests=requests, repeats=repeats)))
 
 
+@app.command("calibration")
+def calibration() -> None:
+    """Measure how well an expert's times are predicted once outcomes have calibrated what is believed of it."""
+    with needs_extra("simulator"):
+        from pointsman_policy.evaluation.calibration import print_calibration
+    print_calibration(Console())
+
+
 @app.command("decision")
 def decision() -> None:
     """Measure how long one decision takes, by picker and number of experts."""

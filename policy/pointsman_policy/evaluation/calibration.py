@@ -227,10 +227,9 @@ def calibration_table(results: Sequence[Errors]) -> Table:
     return table
 
 
-def main() -> None:
-    """Measure and print."""
+def print_calibration(console: Console) -> None:
+    """Measure every case and print the table."""
     results = [measure(case, seeds=(1, 2)) for case in CASES]
-    console = Console(width=120)
     console.print(calibration_table(results))
     for column, time in enumerate(TIMES):
         worst = max(float(result.error[_CALIBRATED, column]) for result in results)
@@ -239,4 +238,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    print_calibration(Console(width=120))
