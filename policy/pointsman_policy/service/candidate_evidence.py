@@ -49,7 +49,7 @@ class CandidateEvidence:
         if candidate is None:
             self._live.pop(policy, None)
         elif live is None or live.candidate != candidate.id.version:
-            self._live[policy] = LiveEvidence(candidate.id.version, state.active.version, {})
+            self._live[policy] = LiveEvidence(candidate.id.version, state.active.version)
 
     def take(self, policy: str, state: RolloutState, table: pa.Table) -> None:
         """Take in new outcomes of a policy."""
@@ -76,9 +76,10 @@ class CandidateEvidence:
     async def refresh_yardsticks(self, *, missing_only: bool = False) -> None:
         """Look anew at what answers are worth, where there is a candidate, or only where that is not known yet."""
         for policy, evidence in list(self._live.items()):
-            if evidence.yardstick and missing_only:
+            if evidence.yardstick is not None and missing_only:
                 continue
             try:
                 evidence.yardstick = await asyncio.to_thread(learned_yardsticks, self._root, policy)
             except (OSError, DocumentError) as error:
                 _LOGGER.warning("%s: keeping what its answers are worth: %s", policy, error)
+                evidence.yardstick = evidence.yardstick or {}

@@ -57,13 +57,13 @@ class LiveEvidence:
     Args:
         candidate: The candidate's version.
         active: The version that is active.
-        yardstick: What an answer of each model is worth without a label.
+        yardstick: What an answer of each model is worth without a label; None = nobody has looked yet.
     """
 
-    def __init__(self, candidate: str, active: str, yardstick: Mapping[str, float]) -> None:
+    def __init__(self, candidate: str, active: str, yardstick: Mapping[str, float] | None = None) -> None:
         self.candidate = candidate
         self._active = active
-        self.yardstick = dict(yardstick)
+        self.yardstick = yardstick
         self.comparison = Comparison()
         self.shadow = Shadow()
 
@@ -109,7 +109,8 @@ class LiveEvidence:
             columns["tpot_objective_seconds"],
             columns["ntpot_objective_seconds"],
         )
-        yardstick = np.array([self.yardstick.get(model, _UNKNOWN_QUALITY) for model in columns["model"]])
+        known = self.yardstick or {}
+        yardstick = np.array([known.get(model, _UNKNOWN_QUALITY) for model in columns["model"]])
         return judged, qos(judged, columns["quality"], yardstick)
 
 
