@@ -4,8 +4,9 @@ Each phase leaves its result in the folder, and a job that was killed goes on af
 budget in rounds it then ends as it would have without the interruption; one in minutes counts what was used before.
 """
 
+import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pointsman_policy.documents import Document
@@ -38,7 +39,9 @@ CANDIDATE = "candidate"
 DEFAULT_MINUTES = 3.0
 
 MOST_OUTCOMES = 100_000
+_MOST_STATES = 5_000
 _GATE_SEED = 1
+_SNAPSHOT, _TUNING, _TUNED = "outcomes.safetensors", "tuning", "tuned"
 
 
 @dataclass(frozen=True)
@@ -93,26 +96,32 @@ class Job:
         """
         folder = self.settings.folder
         folder.mkdir(parents=True, exist_ok=True)
+        known = read_gate(folder / CANDIDATE)
+        if known is not None and (folder / RESULT).exists():
+            return known
         self._reporting = Reporting(folder)
         inputs, experience = self._load()
         active = active_contender(self.settings.root, self.settings.policy, inputs.active, inputs.picker)
         training, _ = split(experience, inputs.split_point)
         calibration = self._calibrate(training)
         candidate = self._train(inputs, training, calibration, active)
-        return self._judge(candidate, active, experience, inputs.split_point)
+        report = self._judge(candidate, active, experience, inputs.split_point)
+        self._tidy()
+        return report
 
     def _tell(self, phase: Phase) -> Callable[[float, str], None]:
         return lambda share, line: self._reporting.tell(phase, share, line)
 
     def _load(self) -> tuple[_Inputs, Experience]:
         settings, folder = self.settings, self.settings.folder
-        path, snapshot = folder / "inputs.json", folder / "outcomes.safetensors"
+        path, snapshot = folder / "inputs.json", folder / _SNAPSHOT
         inputs = read_document(_Inputs, path)
         if inputs is not None:
             return inputs, read_snapshot(snapshot)
         tell = self._tell("loading")
         tell(0.0, "reading outcomes")
         experience = load(settings.root, settings.policy, limit=MOST_OUTCOMES, columns=(*DEFAULT_COLUMNS, "state"))
+        experience = _with_newest_states(experience)
         point = split_point(experience)
         write_snapshot(snapshot, experience)
         inputs = _Inputs(
@@ -158,11 +167,11 @@ class Job:
 
     def _tuned(self, twin: Twin) -> Mapping[str, ExportedPolicy]:
         settings, tell = self.settings, self._tell("training")
-        folders = {name: settings.folder / "tuned" / name for name in ("rule", "network")}
+        folders = {name: settings.folder / _TUNED / name for name in ("rule", "network")}
         if not all(folder.exists() for folder in folders.values()):
             plan = TrainingPlan(
                 agent="twin",
-                folder=settings.folder / "tuning",
+                folder=settings.folder / _TUNING,
                 seed=settings.seed,
                 minutes=settings.minutes,
                 rounds=settings.rounds,
@@ -189,9 +198,6 @@ class Job:
         return chosen
 
     def _judge(self, candidate: PolicyVersion, active: Contender, experience: Experience, point: int) -> GateReport:
-        known = read_gate(self.settings.folder / CANDIDATE)
-        if known is not None and (self.settings.folder / RESULT).exists():
-            return known
         tell = self._tell("gating")
         tell(0.0, "judging the candidate on outcomes held out")
         evidence = gather(experience, point, self.settings.seed + _GATE_SEED)
@@ -202,3 +208,16 @@ class Job:
         write_result(self.settings.folder, result)
         self._reporting.tell("done", 1.0, report.summary)
         return report
+
+    def _tidy(self) -> None:
+        """Remove what only an interrupted job would need again."""
+        (self.settings.folder / _SNAPSHOT).unlink(missing_ok=True)
+        for name in (_TUNING, _TUNED):
+            shutil.rmtree(self.settings.folder / name, ignore_errors=True)
+
+
+def _with_newest_states(experience: Experience) -> Experience:
+    """Return the outcomes with the newest of their states only: the others are never replayed."""
+    states = experience["state"].copy()
+    states[:-_MOST_STATES] = None
+    return replace(experience, columns={**experience.columns, "state": states})

@@ -83,6 +83,11 @@ def _wait_for(path: Path, process: subprocess.Popen[bytes]) -> None:
         time.sleep(0.01)
 
 
+def test_what_only_an_interrupted_training_needs_is_gone_at_the_end(work: Path) -> None:
+    left = {path.name for path in work.iterdir()}
+    assert left == {"inputs.json", "calibration.json", "candidate", "progress.jsonl", "result.json"}
+
+
 def test_a_training_that_ended_is_not_done_again(root: Path, work: Path) -> None:
     before = (work / "candidate" / "version.json").stat().st_mtime_ns
     assert main(_arguments(root, work)) == 0
