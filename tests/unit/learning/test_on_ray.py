@@ -15,9 +15,7 @@ _HAS_RAY = importlib.util.find_spec("ray") is not None
 
 @pytest.mark.skipif(_HAS_RAY, reason="Ray is installed here")
 def test_without_ray_an_address_is_refused_with_what_to_do() -> None:
-    with pytest.raises(
-        DocumentError, match=r"training\.ray: 10\.0\.0\.1:6379 cannot be used without .* install it"
-    ):
+    with pytest.raises(DocumentError, match=r"training\.ray: 10\.0\.0\.1:6379 cannot be used without .* install it"):
         RayExecutor("10.0.0.1:6379")
 
 
