@@ -26,5 +26,6 @@ async def test_a_policy_learns_of_a_change_proves_itself_and_a_harmful_one_is_wi
     assert names[-3:] == ["active", "harm", "rolled back"]
     assert "gating" in names
     assert result.mean_qos["after"]["learning"] > result.mean_qos["after"]["declared"]
+    assert result.failed == 0
     assert 0 < result.harm.requests < 400
     assert result.harm.qos > 0.0

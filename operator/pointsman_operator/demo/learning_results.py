@@ -66,6 +66,8 @@ class LearningResult:
     harm: Harm
     requests: Mapping[str, int]
     """In each phase, for each lane."""
+    failed: int
+    """Requests of any lane that got no answer, though they were not shed."""
 
 
 def summarise(
@@ -96,10 +98,12 @@ def summarise(
     after = {lane: values[rows["after"]] for lane, values in qos.items()}
     recovery = _recovery(after, np.random.default_rng(seed))
     counts = {phase: int(chosen.sum()) for phase, chosen in rows.items()}
-    result = LearningResult(out, tuple(moments), means, recovery, harm, counts)
+    failed = sum(tally.failed for tally in scoreboard.tallies.values())
+    result = LearningResult(out, tuple(moments), means, recovery, harm, counts, failed)
     document = {
         "meanQos": means,
         "requests": counts,
+        "failed": failed,
         "recovery": asdict(recovery),
         "harm": asdict(harm),
         "moments": [asdict(moment) for moment in moments],
@@ -128,6 +132,7 @@ def show(result: LearningResult, console: Console) -> None:
         f"{harm.qos:.1f} QoS",
         highlight=False,
     )
+    console.print(f"requests that failed, swaps and rollback included: {result.failed}", highlight=False)
     console.print(f"figures and plot: {result.out}", highlight=False, soft_wrap=True)
 
 

@@ -38,6 +38,7 @@ def test_recovery_is_what_was_regained_of_what_there_was_to_regain(tmp_path: Pat
     arrivals = workload.requests.arrival_seconds
     assert result.requests["changed"] == np.sum((arrivals >= 25.0) & (arrivals < 60.0))
     assert result.requests["after"] == np.sum((arrivals >= 85.0) & (arrivals < 140.0))
+    assert result.failed > 0
     document = json.loads((tmp_path / "results.json").read_text())
     assert document["recovery"]["share"] == result.recovery.share
     assert document["harm"] == {"percent": 50, "requests": 40, "qos": 9.5}
