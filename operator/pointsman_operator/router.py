@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from pointsman_operator import choice
 from pointsman_operator.arms import Arms
 from pointsman_operator.assignment import Assignment
 from pointsman_operator.decision import (
@@ -33,7 +34,6 @@ from pointsman_operator.routerpolicy import RouterPolicy
 from pointsman_operator.routes import Arm, Route, Routes
 from pointsman_operator.second_opinion import second_opinion
 from pointsman_operator.state.in_flight import InFlight
-from pointsman_operator.state.policy_view import PolicyView
 from pointsman_operator.telemetry.sample import LoadSample
 from pointsman_operator.token_bucket import TokenBucket
 from pointsman_operator.trace import LATENCIES, Trace, latencies
@@ -42,8 +42,6 @@ from pointsman_policy.prediction.fitted import FittedPredictor
 from pointsman_policy.prediction.for_experts import with_fitted_means
 from pointsman_policy.state import DROP, RoutingState
 
-_MOST_ENDPOINTS = 4
-"""Endpoints listed in a decision: the pick and those to try when it fails."""
 _RECENT_DECISIONS = 4_096
 _LABELABLE_DECISIONS = 100_000
 """Decisions whose policy is remembered, so that an answer can be judged minutes after its end."""
@@ -145,7 +143,7 @@ class Router:
         state = arm.view.assemble(query, now)
         if not arm.view.allowed_count:
             self._metrics.dropped(policy, NoExpertError.dropped_reason or "")
-            raise NoExpertError(_why_no_expert(route, query))
+            raise NoExpertError(choice.why_none(route, query))
         chosen = arm.chain.pick(state, self._uniform())
         self._metrics.picked(policy, chosen.picker, chosen.seconds)
         explored = Explored(chosen.pick.expert, 1.0, False)
@@ -310,7 +308,7 @@ class Router:
         row = int(view.rows[first])
         slot = self._in_flight.open(row, first, now, state, predicted)
         request = state.request[0]
-        endpoints, rewrite = _destinations(view.endpoints, _ranking(state, chosen, first), query.model)
+        endpoints, rewrite = choice.order(view.endpoints, choice.rank(state, chosen.pick, first), query.model)
         summary = "tried for learning, being nearly as good as the best" if explored.tried else chosen.summary
         decision = Decision(
             id=self._next_id(),
@@ -335,7 +333,7 @@ class Router:
             allowed=state.allowed.copy(),
             estimates=predicted,
             predictions=state.candidate.copy(),
-            exclusions=_exclusions(view, query, state),
+            exclusions=choice.exclusions(view, query, state),
             row=row,
             slot=slot,
             learning=learning,
@@ -409,44 +407,3 @@ def _unknown(decision_id: str) -> UnknownDecisionError:
     return UnknownDecisionError(
         f"decision {decision_id!r} is not open; it was made elsewhere, or ended or expired long ago"
     )
-
-
-def _ranking(state: RoutingState, chosen: Chosen, first: int) -> list[int]:
-    """Return the allowed experts, the choice first, then by score, ties by fewest requests."""
-    others = [index for index, allowed in enumerate(state.allowed.tolist()) if allowed and index != first]
-    if len(others) > 1:
-        requests = (state.expert["running_request_count"] + state.expert["waiting_request_count"]).tolist()
-        scores = chosen.pick.scores.tolist()
-        others.sort(key=lambda index: (-scores[index], requests[index]))
-    return [first, *others]
-
-
-def _destinations(
-    endpoints: Sequence[Endpoint], ranking: Sequence[int], model: str
-) -> tuple[tuple[Endpoint, ...], str | None]:
-    """Return the endpoints to try and what "model" must become.
-
-    A proxy sends the same body to each of them, so only those that accept the same model name can follow the first.
-    """
-    first = endpoints[ranking[0]]
-    rewrite = None
-    if model and model not in first.expert.names:
-        rewrite = first.served_model_name
-    name = rewrite or model
-    alike = [endpoints[index] for index in ranking if not name or name in endpoints[index].expert.names]
-    return tuple(alike[:_MOST_ENDPOINTS]), rewrite
-
-
-def _exclusions(view: PolicyView, query: RouteQuery, state: RoutingState) -> Mapping[int, str]:
-    allowed = state.allowed.tolist()
-    return {index: view.exclusion(index, query) for index in range(len(allowed)) if not allowed[index]}
-
-
-def _why_no_expert(route: Route, query: RouteQuery) -> str:
-    endpoints, view = route.endpoints, route.arm(query).view
-    if not endpoints:
-        return f"policy {route.policy.key} selects no expert; check its selector and the experts' labels"
-    if query.subset is not None and not query.subset:
-        return "the gateway's endpoint subset is empty, so no expert may be picked"
-    why = sorted({view.exclusion(index, query) for index in range(len(endpoints))})
-    return f"none of the {len(endpoints)} experts of policy {route.policy.key} may be picked: {'; '.join(why)}"
