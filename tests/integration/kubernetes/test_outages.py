@@ -9,9 +9,9 @@ import kopf
 import pytest
 import yaml
 from tests.cluster.cluster import Cluster
-from tests.cluster.objects import Document
+from tests.cluster.objects import Document, RefusedError
 from tests.integration.kubernetes.accounts import NAME, ROOT, create_account
-from tests.integration.kubernetes.conftest import CRDS, Connect, Found, Place, following
+from tests.integration.kubernetes.conftest import CRDS, POLICIES, Connect, Found, Place, following
 
 
 class Wire:
@@ -150,12 +150,28 @@ async def test_a_missing_crd_is_told_and_its_appearing_starts_the_router(
     name = document["metadata"]["name"]
     cluster.objects.delete(CRDS, name)
     try:
+        await _gone(cluster, document)
         async with following(admin, [place.namespace]) as found:
             await found.until(lambda: "does not know routerpolicies" in found.discovery.not_ready, "no CRD", 120)
             await _create(cluster, document)
             await found.until(lambda: not found.discovery.not_ready, "it starts", 120)
     finally:
         await _create(cluster, document)
+
+
+async def _gone(cluster: Cluster, document: Document) -> None:
+    """Wait until the API server knows the kind no more; it serves what it has for a while after the CRD is deleted."""
+    async with asyncio.timeout(60):
+        while _crd(cluster, document) or _listed(cluster):  # noqa: ASYNC110 - another process deletes it
+            await asyncio.sleep(0.05)
+
+
+def _listed(cluster: Cluster) -> bool:
+    try:
+        cluster.objects.list(POLICIES)
+    except RefusedError:
+        return False
+    return True
 
 
 async def _create(cluster: Cluster, document: Document) -> None:
