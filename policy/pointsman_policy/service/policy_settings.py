@@ -9,6 +9,7 @@ from pointsman.policy.v1 import policy_pb2 as pb
 from pointsman_policy.documents import Document, parse
 from pointsman_policy.errors import DocumentError
 from pointsman_policy.experience.policy_key import check_policy_key
+from pointsman_policy.pickers.trained import TRAINABLE
 from pointsman_policy.rollout.state import RolloutSettings
 from pointsman_policy.service.cron import Cron
 
@@ -27,6 +28,11 @@ class PolicyConfiguration(Document):
     picker: str = Field(default="", max_length=253)
     admission: str = Field(default="Never", pattern="^(Never|ShedSheddable|ShedHopeless)$")
     rollout: RolloutSettings = RolloutSettings()
+
+    @property
+    def learns(self) -> bool:
+        """Whether routers would run versions: not where the RouterPolicy names a picker that takes none."""
+        return not self.picker or self.picker in TRAINABLE
 
     @field_validator("policy")
     @classmethod

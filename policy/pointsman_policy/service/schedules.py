@@ -34,10 +34,11 @@ class Schedules:
         self._next: dict[str, tuple[str, float]] = {}
 
     def next_at(self, policy: str) -> float:
-        """Return when a policy is trained next, Unix seconds; 0 = it has no schedule."""
-        schedule = self._rollouts.settings(policy).schedule
+        """Return when a policy is trained next, Unix seconds; 0 = never: no schedule, or a picker that does not learn."""
+        settings = self._rollouts.settings(policy)
+        schedule = settings.schedule
         known = self._next.get(policy)
-        if not schedule or policy not in self._rollouts.policies():
+        if not schedule or not settings.learns or policy not in self._rollouts.policies():
             return 0.0
         upcoming = Cron(schedule).next_after(self._clock())
         # The earlier of both: a clock that jumped back must not put a training off.

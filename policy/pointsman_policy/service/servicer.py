@@ -13,6 +13,7 @@ from pointsman_policy.experience.errors import StoreFullError
 from pointsman_policy.experience.policy_key import check_policy_key
 from pointsman_policy.experience.stats import PolicyStats
 from pointsman_policy.experience.store import OutcomeStore
+from pointsman_policy.pickers.trained import TRAINABLE
 from pointsman_policy.registry.registry import Registry
 from pointsman_policy.rollout.state import RolloutError, Stage
 from pointsman_policy.service.assignments import Assignments
@@ -141,6 +142,13 @@ class PolicyServicer(policy_pb2_grpc.PolicyServiceServicer):
         await _check(context, request.policy)
         if request.policy not in self._rollouts.policies():
             await context.abort(grpc.StatusCode.NOT_FOUND, f"{request.policy} is not configured here")
+        settings = self._rollouts.settings(request.policy)
+        if not settings.learns:
+            await context.abort(
+                grpc.StatusCode.FAILED_PRECONDITION,
+                f"{request.policy} names the picker {settings.picker}, which does not learn; "
+                f"name {' or '.join(sorted(TRAINABLE))} in its spec.picker",
+            )
         running = self._trainings.running(request.policy)
         missing = 0 if running or request.force else await self._schedules.missing(request.policy)
         if missing:

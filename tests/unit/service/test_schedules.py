@@ -31,8 +31,8 @@ class Scheduled:
     def __post_init__(self) -> None:
         registry = Registry(self.root)
         self.store = OutcomeStore(StoreLocation(self.root), Retention(), lambda: self.now)
-        rollouts = Rollouts(self.root, registry, lambda: self.now)
-        rollouts.configure(PolicyConfiguration(policy=POLICY, schedule="0 3 * * *", minimum_outcomes=2))
+        rollouts = self.rollouts = Rollouts(self.root, registry, lambda: self.now)
+        self.configure("")
         self.trainings = Trainings(
             self.root,
             self.store,
@@ -44,6 +44,10 @@ class Scheduled:
             rng=random.Random(1),
         )
         self.schedules = Schedules(self.store, rollouts, self.trainings, lambda: self.now)
+
+    def configure(self, picker: str) -> None:
+        settings = PolicyConfiguration(policy=POLICY, schedule="0 3 * * *", minimum_outcomes=2, picker=picker)
+        self.rollouts.configure(settings)
 
     def add(self, *names: str, at: float = NOON) -> None:
         self.store.add([Rows(POLICY, some_outcomes(names, at))])
@@ -101,3 +105,14 @@ async def test_only_outcomes_since_the_last_training_count(scheduled: Scheduled)
     assert await scheduled.schedules.missing(POLICY) == 1
     scheduled.store.compact()
     assert await scheduled.schedules.new_outcomes(POLICY) == 1
+
+
+@pytest.mark.parametrize(
+    ("picker", "learns"), [("HanActor", True), ("ImpactGreedy", True), ("", True), ("RoundRobin", False)]
+)
+async def test_what_routers_would_not_run_is_not_trained(scheduled: Scheduled, picker: str, learns: bool) -> None:
+    scheduled.add("a", "b")
+    scheduled.configure(picker)
+    assert bool(scheduled.schedules.next_at(POLICY)) == learns
+    assert not await scheduled.started_at(NOON)
+    assert await scheduled.started_at(THREE + 1) == learns

@@ -67,6 +67,17 @@ async def test_too_few_outcomes_need_force(services: Services, tmp_path: Path) -
     assert (await watch(served))[-1].phase == "done"
 
 
+async def test_a_picker_that_does_not_learn_is_not_trained(services: Services, tmp_path: Path) -> None:
+    served = await services.start(training_command=training(tmp_path))
+    await served.configure(picker="RoundRobin")
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await start(served, force=True)
+    assert caught.value.code() is grpc.StatusCode.FAILED_PRECONDITION
+    assert "names the picker RoundRobin, which does not learn; name HanActor or ImpactGreedy" in str(
+        caught.value.details()
+    )
+
+
 async def test_one_training_runs_at_a_time_and_progress_is_visible(services: Services, tmp_path: Path) -> None:
     served = await services.start(training_command=training(tmp_path, "wait"))
     await served.configure()
