@@ -140,7 +140,8 @@ class PolicyServiceServicer:
     def StartTraining(self, request, context):
         """StartTraining starts a training now, whatever the schedule says; where one runs already it is that one's id that
         comes back.
-        Errors: NOT_FOUND (unknown policy), FAILED_PRECONDITION (too few outcomes; the message says how many are missing).
+        Errors: NOT_FOUND (unknown policy), FAILED_PRECONDITION (too few outcomes; the message says how many are missing. Or the
+        RouterPolicy names a picker that does not learn).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
