@@ -34,7 +34,7 @@ class Schedules:
         self._next: dict[str, tuple[str, float]] = {}
 
     def next_at(self, policy: str) -> float:
-        """Return when a policy is trained next, Unix seconds; 0 = never, for want of a schedule or a picker that learns."""
+        """Return when a policy is trained next, Unix seconds; 0 = never: no schedule, or its picker does not learn."""
         settings = self._rollouts.settings(policy)
         schedule = settings.schedule
         known = self._next.get(policy)
