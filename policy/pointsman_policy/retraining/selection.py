@@ -1,4 +1,8 @@
-"""Which policy becomes the candidate: the one that does best on the twin that all of them are made for."""
+"""Which policy becomes the candidate: the one that does best on the twin that all of them are made for.
+
+The rule is taken unless another one is surely better: of several that are about as good, the one that looks best has
+had luck, and the gate would find it worse than the rule.
+"""
 
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
@@ -47,13 +51,15 @@ def proposals(
 
 
 def best(choices: tuple[Proposal, ...], twin: Twin, progress: Callable[[float], None] = lambda share: None) -> Proposal:
-    """Return the policy with the highest mean QoS; the first of equals.
+    """Return the policy with the highest mean QoS if it is surely above the rule's, else the rule.
 
     Args:
-        choices: At least one.
+        choices: The rule, as it comes with the package, among them.
         twin: Where they are compared.
         progress: Called with the share that is done, 0 to 1.
     """
     contenders = {one.name: Contender(one.name, as_picker(one.exported), one.calibration) for one in choices}
     results = compare(contenders, usual_trials(twin), _SEEDS, progress)
-    return max(choices, key=lambda one: results.mean(one.name))
+    (rule,) = [one for one in choices if one.exported.digest == packaged_policy(RULE).digest]
+    chosen = max(choices, key=lambda one: results.mean(one.name))
+    return chosen if results.gain(chosen.name, rule.name).low > 0.0 else rule
