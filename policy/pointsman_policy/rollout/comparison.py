@@ -108,7 +108,12 @@ class Comparison:
         return ""
 
     def seems_worse_by(self, margin: float) -> str:
-        """Return which figure of the canary lies below the control's by more than a margin, with or without doubt."""
+        """Return which figure of the canary lies below the control's by more than a margin, with or without doubt.
+
+        SLO attainment is a part of QoS: where that is surely higher, an attainment that may be lower holds nothing up.
+        """
+        if self.qos.low > 0.0:
+            return ""
         return next((name for name, difference in self._named() if difference.estimate < -margin), "")
 
     def _named(self) -> tuple[tuple[str, Difference], ...]:

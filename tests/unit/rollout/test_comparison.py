@@ -95,3 +95,18 @@ def test_figures_outside_of_their_range_are_refused(qos: float, met: float) -> N
     with pytest.raises(ValueError, match="between 0 and 1"):
         comparison.observe("control", qos, met)
     assert comparison.requests("control") == 0
+
+
+def test_attainment_that_may_be_lower_holds_nothing_up_where_qos_is_surely_higher() -> None:
+    """Better answers by experts that are in time a little less often."""
+    comparison, doubtful = Comparison(), Comparison()
+    for index in range(400):
+        canary_met = float(index % 20 != 0)
+        comparison.observe("control", 0.4, 1.0)
+        comparison.observe("canary", 0.8 * canary_met, canary_met)
+        doubtful.observe("control", 0.4, 1.0)
+        doubtful.observe("canary", 0.4 * canary_met, canary_met)
+    assert comparison.slo.estimate < -MARGIN
+    assert comparison.qos.low > 0.0
+    assert comparison.seems_worse_by(MARGIN) == ""
+    assert doubtful.seems_worse_by(MARGIN) != ""
