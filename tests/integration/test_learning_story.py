@@ -11,10 +11,10 @@ async def test_a_policy_learns_of_a_change_proves_itself_and_a_harmful_one_is_wi
     settings = LearningSettings(
         out=tmp_path,
         before_seconds=5.0,
-        outcomes_seconds=75.0,
-        rollout_seconds=400.0,
+        outcomes_seconds=90.0,
+        rollout_seconds=600.0,
         after_seconds=25.0,
-        harm_seconds=120.0,
+        harm_seconds=300.0,
         judged_percent=100,
         canary_percents=(50,),
         canary_requests=40,
